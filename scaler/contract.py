@@ -1,0 +1,273 @@
+"""What the Pulumi program promises and the scaler expects; both import it, neither imports the other.
+
+It owns the names of the custom resource, the words of the rules that the CRD, `pulumi preview` and
+the scaler all check, the scaler's environment, and `Policy`: one `Celery` object as the scaler uses it.
+It imports the standard library only: the Pulumi program loads it without the scaler's dependencies.
+
+The decision made with a `Policy` is in `scaler.decision`; the CRD's schema is in `infra.fleet_objects`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+GROUP: Final = "celeryproject.org"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "Celery"
+PLURAL: Final = "celery"
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+
+SCALER_NAME: Final = "celery-fleet-scaler"
+"""Name of the scaler's Deployment, ServiceAccount, Role and Lease, and its field manager."""
+
+POOL_LABEL: Final = f"{GROUP}/pool"
+"""Label on a pool's worker Deployment, its pods and its `Celery` object; the value is the pool's name."""
+
+HTTP_PORT: Final = 8080
+"""Where the scaler serves /healthz and /metrics."""
+
+MAX_REPLICAS: Final = 1000
+MAX_CONCURRENCY: Final = 1000
+MAX_AVERAGE_VALUE: Final = 1_000_000
+MAX_QUEUES_LENGTH: Final = 4096
+"""Characters in `spec.workerSpec.queues`, commas included; bounds the cost of its CEL rules."""
+
+DEFAULT_QUEUE: Final = "celery"
+DEFAULT_AVERAGE_VALUE: Final = 100
+DEFAULT_MIN_REPLICAS: Final = 1
+DEFAULT_MAX_REPLICAS: Final = 10
+DEFAULT_CONCURRENCY: Final = 1
+DEFAULT_CALM_SECONDS: Final = 60
+"""Scale-down window. HPA's default is 300 s, chosen for metrics that lag; a queue length does not."""
+DEFAULT_TOLERANCE: Final = 0.1
+"""As HPA's: a demand within 10 % of what the replicas are meant for changes nothing."""
+
+
+class Env(StrEnum):
+    """Environment of the scaler's container; set by `infra.autoscaler`, read by `scaler.settings`."""
+
+    NAMESPACE = "CELERY_FLEET_NAMESPACE"
+    POD_NAME = "CELERY_FLEET_POD_NAME"
+    BROKER_URL_FILE = "CELERY_FLEET_BROKER_URL_FILE"
+    BROKER_TRANSPORT_OPTIONS = "CELERY_FLEET_BROKER_TRANSPORT_OPTIONS"
+    POLL_SECONDS = "CELERY_FLEET_POLL_SECONDS"
+    LOG_LEVEL = "CELERY_FLEET_LOG_LEVEL"
+
+
+class Ready(StrEnum):
+    """Reasons of the condition Ready; the ones that `FleetLifecycle` waits for and passes on."""
+
+    WATCHING = "Watching"
+    INVALID_SPEC = "InvalidSpec"
+    DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    BROKER_UNREACHABLE = "BrokerUnreachable"
+    BROKER_REFUSED = "BrokerRefused"
+    BROKER_NOT_READY = "BrokerNotReady"
+    BROKER_UNREADABLE = "BrokerUnreadable"
+    OTHER_SCALER = "OtherScaler"
+    FORBIDDEN = "Forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule about a `Celery` object with its one sentence, wherever it is checked."""
+
+    cel: str
+    """The rule as CEL over `self`; `infra.fleet_objects` hangs it where `self` is what it speaks of."""
+    message: str
+    """Fixed words: CEL's cost limit forbids numbers in messages (kubernetes/kubernetes#124234)."""
+
+
+MIN_ABOVE_MAX: Final = Rule(
+    "self.minReplicas <= self.maxReplicas", "minReplicas must not be greater than maxReplicas"
+)
+QUEUE_EMPTY: Final = Rule(
+    "self.split(',').all(queue, queue.trim() != '')",
+    "queues must name at least one queue, and no name may be empty",
+)
+QUEUE_TWICE: Final = Rule(
+    "self.split(',').all(queue, self.split(',').exists_one(other, other.trim() == queue.trim()))",
+    "queues must not name a queue twice",
+)
+
+
+class InvalidSpec(ValueError):  # noqa: N818  # the condition's reason
+    """A stored object that the scaler cannot follow: the message names the field and what is wrong."""
+
+
+class SelectPolicy(StrEnum):
+    MAX = "Max"
+    MIN = "Min"
+    DISABLED = "Disabled"
+
+
+class StepType(StrEnum):
+    PODS = "Pods"
+    PERCENT = "Percent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLimit:
+    """One entry of `behavior.scaleUp.policies` or `scaleDown.policies`, with autoscaling/v2's meaning."""
+
+    type: StepType
+    value: int
+    period_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingRules:
+    """`behavior.scaleUp` or `behavior.scaleDown`, with autoscaling/v2's meaning.
+
+    No step limits means no limit: one tick may go all the way. That differs from HPA, whose default
+    allows at most 4 pods or 100 % per 15 s upwards.
+    """
+
+    stabilization_seconds: int
+    select_policy: SelectPolicy = SelectPolicy.MAX
+    limits: tuple[StepLimit, ...] = ()
+    tolerance: float = DEFAULT_TOLERANCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behavior:
+    scale_up: ScalingRules = field(default_factory=lambda: ScalingRules(stabilization_seconds=0))
+    scale_down: ScalingRules = field(
+        default_factory=lambda: ScalingRules(stabilization_seconds=DEFAULT_CALM_SECONDS)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What one `Celery` object asks of the scaler."""
+
+    deployment: str
+    queues: tuple[str, ...]
+    min_replicas: int
+    max_replicas: int
+    average_value: int
+    """Messages that one worker pod is meant for: HPA's AverageValue."""
+    concurrency: int = DEFAULT_CONCURRENCY
+    behavior: Behavior = field(default_factory=Behavior)
+    paused: bool = False
+
+
+def worker_deployment_name(app_name: str) -> str:
+    """The Deployment that a `Celery` object means when its scaleTargetRef names none."""
+    return f"{app_name}-celery-worker"
+
+
+def policy_of(spec: Mapping[str, Any]) -> Policy:
+    """Read `spec` of a `Celery` object.
+
+    The API server has checked it against the CRD, but perhaps an older one, or before the CRD was
+    there: everything is checked again. Raises InvalidSpec.
+    """
+    common = _mapping(spec, "common")
+    worker = _mapping(spec, "workerSpec")
+    targets = _sequence(spec, "scaleTargetRef")
+    if len(targets) != 1 or not isinstance(targets[0], Mapping):
+        raise InvalidSpec("scaleTargetRef must have exactly one entry, of kind worker")
+    target = targets[0]
+    if target.get("kind") != "worker":
+        raise InvalidSpec("scaleTargetRef[0].kind must be worker")
+    min_replicas = _integer(target, "minReplicas", DEFAULT_MIN_REPLICAS, 0, MAX_REPLICAS)
+    max_replicas = _integer(target, "maxReplicas", DEFAULT_MAX_REPLICAS, 1, MAX_REPLICAS)
+    if min_replicas > max_replicas:
+        raise InvalidSpec(f"{MIN_ABOVE_MAX.message} ({min_replicas} > {max_replicas})")
+    app_name = common.get("appName")
+    if not isinstance(app_name, str) or not app_name:
+        raise InvalidSpec("common.appName must be given")
+    return Policy(
+        deployment=str(target.get("name") or worker_deployment_name(app_name)),
+        queues=queues_of(worker.get("queues", DEFAULT_QUEUE)),
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        average_value=_average_value(target),
+        concurrency=_integer(worker, "concurrency", DEFAULT_CONCURRENCY, 1, MAX_CONCURRENCY),
+        behavior=_behavior(_mapping(target, "behavior")),
+        paused=bool(target.get("paused", False)),
+    )
+
+
+def queues_of(text: object) -> tuple[str, ...]:
+    """Split `spec.workerSpec.queues` ("a,b") as Celery's `-Q` does. Raises InvalidSpec."""
+    if not isinstance(text, str) or len(text) > MAX_QUEUES_LENGTH:
+        raise InvalidSpec(f"queues must be a text of at most {MAX_QUEUES_LENGTH} characters")
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise InvalidSpec(QUEUE_EMPTY.message)
+    if len(set(names)) != len(names):
+        raise InvalidSpec(QUEUE_TWICE.message)
+    return names
+
+
+def _average_value(target: Mapping[str, Any]) -> int:
+    metrics = _sequence(target, "metrics")
+    for metric in metrics:
+        if isinstance(metric, Mapping) and metric.get("name") == "message_queue":
+            return _integer(
+                _mapping(metric, "target"), "averageValue", DEFAULT_AVERAGE_VALUE, 1, MAX_AVERAGE_VALUE
+            )
+    if metrics:
+        raise InvalidSpec("metrics must hold one named message_queue")
+    return DEFAULT_AVERAGE_VALUE
+
+
+def _behavior(spec: Mapping[str, Any]) -> Behavior:
+    defaults = Behavior()
+    return Behavior(
+        scale_up=_scaling_rules(_mapping(spec, "scaleUp"), defaults.scale_up),
+        scale_down=_scaling_rules(_mapping(spec, "scaleDown"), defaults.scale_down),
+    )
+
+
+def _scaling_rules(spec: Mapping[str, Any], default: ScalingRules) -> ScalingRules:
+    try:
+        limits = tuple(
+            StepLimit(
+                type=StepType(limit["type"]),
+                value=_integer(limit, "value", None, 1, MAX_AVERAGE_VALUE),
+                period_seconds=_integer(limit, "periodSeconds", None, 1, 1800),
+            )
+            for limit in _sequence(spec, "policies")
+        )
+        select_policy = SelectPolicy(spec.get("selectPolicy", default.select_policy))
+        tolerance = float(spec.get("tolerance", default.tolerance))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidSpec(f"behavior: {error}") from error
+    if not 0 <= tolerance <= 1:
+        raise InvalidSpec("behavior: tolerance must be between 0 and 1")
+    return ScalingRules(
+        stabilization_seconds=_integer(
+            spec, "stabilizationWindowSeconds", default.stabilization_seconds, 0, 3600
+        ),
+        select_policy=select_policy,
+        limits=limits,
+        tolerance=tolerance,
+    )
+
+
+def _mapping(spec: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = spec.get(key, {})
+    if not isinstance(value, Mapping):
+        raise InvalidSpec(f"{key} must be an object")
+    return value
+
+
+def _sequence(spec: Mapping[str, Any], key: str) -> Sequence[Any]:
+    value = spec.get(key, [])
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise InvalidSpec(f"{key} must be a list")
+    return value
+
+
+def _integer(spec: Mapping[str, Any], key: str, default: int | None, low: int, high: int) -> int:
+    value = spec.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise InvalidSpec(f"{key} must be a whole number from {low} to {high}, not {value!r}")
+    return value

@@ -1,0 +1,109 @@
+"""Real servers for the tests: one Kubernetes a session, one namespace a test, a redis-server on loopback.
+
+A test that needs a cluster is marked `cluster` and takes `kubeconfig`; nothing here is a mock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The cluster of `KUBECONFIG` where `DEMO_CONTEXT` names one of its contexts, else devcluster."""
+    if "DEMO_CONTEXT" in os.environ:
+        return Path(os.environ.get("KUBECONFIG", "~/.kube/config")).expanduser()
+    subprocess.run(["python3", "-m", "tests.devcluster", "up"], check=True)
+    path = subprocess.run(
+        ["python3", "-m", "tests.devcluster", "kubeconfig"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    return Path(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Kubectl:
+    """Runs kubectl against the session's cluster; a failure raises with what kubectl said."""
+
+    kubeconfig: Path
+    program: str
+
+    def __call__(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
+        context = os.environ.get("DEMO_CONTEXT")
+        command = [self.program, "--kubeconfig", str(self.kubeconfig)]
+        command += ["--context", context] if context else []
+        done = subprocess.run([*command, *arguments], input=stdin, capture_output=True, text=True)
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def kubectl(kubeconfig: Path) -> Kubectl:
+    program = shutil.which("kubectl") or str(kubeconfig.parent.parent / "bin" / "kubectl")
+    return Kubectl(kubeconfig, program)
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of the test's own, removed with all that is in it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    kubectl("create", "namespace", name)
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+@dataclass(slots=True)
+class RedisServer:
+    """A real redis-server; `stop` and `start` are for the tests of an outage."""
+
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *arguments: str) -> None:
+        program = shutil.which("redis-server")
+        assert program, "redis-server is missing: apt-get install redis-server"
+        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen([program, *options, *arguments], stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"redis-server did not start: {(self.folder / 'redis.log').read_text()}")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(free_port(), tmp_path)
+    server.start()
+    yield server
+    server.stop()

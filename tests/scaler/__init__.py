@@ -1,0 +1,1 @@
+"""The scaler: decisions as tables and sequences, adapters against real servers."""
