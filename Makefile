@@ -1,0 +1,35 @@
+# Each target is a line or two; the work is in Python modules. CI calls `make test` and nothing else.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: help demo down test check images bench venv settings
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 tasks; leaves it running
+	@$(VENV)/python -m demo up
+
+down: venv ## removes what `make demo` made
+	@$(VENV)/python -m demo down
+
+test: check ## `make check`, then every test there is: unit, program, cluster, end to end
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m pytest
+
+check: venv ## format, lint, types, who may import whom
+	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
+	@$(VENV)/mypy && $(VENV)/lint-imports
+
+images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and sample application
+	@$(VENV)/python -m demo.images --registry "$(REGISTRY)" --tag "$(TAG)" $(if $(PUSH),--push)
+
+bench: venv ## the figures that README.md promises, measured here
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+
+venv: ## the Python environment, .venv
+	@$(PYTHON) -m demo.environment venv
+
+settings: venv ## rewrites README.md's table of settings from the schema
+	@$(VENV)/python -m infra.settings --write
