@@ -1,0 +1,58 @@
+"""The command line: `python -m tests.devcluster up|down|status|load IMAGE...|kubeconfig|build`.
+
+Only words and exit codes live here; what they do is in `cluster`, `teardown` and `images`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import cluster, places, teardown
+from .commands import DevclusterError, say
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        return _act(arguments)
+    except DevclusterError as trouble:
+        say(f"devcluster: {trouble}")
+        return 1
+
+
+def _act(arguments: argparse.Namespace) -> int:
+    match arguments.action:
+        case "up":
+            say(f"KUBECONFIG={cluster.up()}")
+        case "down":
+            teardown.down(keep_state=arguments.keep)
+        case "status":
+            healthy, lines = cluster.status()
+            print("\n".join(lines))
+            return 0 if healthy else 1
+        case "kubeconfig":
+            path = places.state().kubeconfig
+            print(path)
+            if not path.exists():
+                say("There is no cluster yet: `python -m tests.devcluster up` makes it")
+                return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.devcluster",
+        description="A real single-node Kubernetes on this machine, without an image registry.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("up", help="bring the cluster up, or mend it; does nothing if all is well")
+    down = actions.add_parser("down", help="stop what `up` started and remove its state")
+    down.add_argument("--keep", action="store_true", help="keep the state: objects and images")
+    actions.add_parser("status", help="one line per component; exit code 1 unless all is well")
+    actions.add_parser("kubeconfig", help="print the path of the cluster's own kubeconfig")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

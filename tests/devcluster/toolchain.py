@@ -1,0 +1,93 @@
+"""Owns the Go programs of the cluster: one binary for all of Kubernetes, CoreDNS, the pause process.
+
+Each lies in the cache under a key of its sources, its go.sum and the Go release, with one link
+per name that it answers to. It refuses to know how the programs are started (`cluster`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from .commands import run, say
+from .packages import go_program
+from .places import SOURCES, cache, key_of, made_once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoProgram:
+    folder: str
+    names: tuple[str, ...]
+    usual: str
+    """How long a cold build takes on two cores; most of it is skipped when Go's cache is warm."""
+
+    @property
+    def sources(self) -> Path:
+        return SOURCES / self.folder
+
+    @property
+    def version_flag(self) -> str:
+        """Kubernetes takes its version from the linker; without it the API says v0.0.0-master."""
+        pinned = re.search(r"\bk8s\.io/kubernetes (v\S+)", (self.sources / "go.mod").read_text())
+        return f"-X k8s.io/component-base/version.gitVersion={pinned[1]}" if pinned else ""
+
+
+KUBERNETES = GoProgram(
+    folder="kube",
+    names=(
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
+        "kubectl",
+        "volume-provisioner",
+        "remove-sandboxes",
+    ),
+    usual="6 min the first time, 1 min after a change",
+)
+DNS = GoProgram(folder="dns", names=("coredns",), usual="1 min")
+PAUSE = GoProgram(folder="pause", names=("pause",), usual="5 s")
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    kubernetes: Path
+    dns: Path
+    pause: Path
+
+
+def toolchain() -> Toolchain:
+    """Build what is not built yet; where the programs are."""
+    go = go_program()
+    release = run([go, "version"], cwd=KUBERNETES.sources)
+    built = Toolchain(*(_built(program, go, release) for program in (KUBERNETES, DNS, PAUSE)))
+    _publish_kubectl(built.kubernetes / "kubectl")
+    return built
+
+
+def _built(program: GoProgram, go: Path, release: str) -> Path:
+    flags = f"-s -w {program.version_flag}".strip()
+    key = key_of(program.sources, release, flags, *program.names)
+
+    def compile_into(folder: Path) -> None:
+        say(f"Building {program.folder} from its Go modules: {program.usual}")
+        first, *others = program.names
+        argv = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
+        # No libc: the pause process runs in an image that has none.
+        run([*argv, "-o", folder / first, "."], cwd=program.sources, env={"CGO_ENABLED": "0"})
+        for name in others:
+            (folder / name).symlink_to(first)
+
+    return made_once(cache() / "programs" / f"{program.folder}-{key}", compile_into)
+
+
+def _publish_kubectl(built: Path) -> None:
+    """A path that stays the same: `<cache>/bin/kubectl`."""
+    link = cache() / "bin" / "kubectl"
+    if link.is_symlink() and link.readlink() == built:
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(built)
