@@ -1,14 +1,61 @@
-"""The last resource of a stack: `up` returns once the fleet works, or fails with the reason."""
+"""The last resource of a stack: `up` returns once the fleet works, or fails with the reason.
+
+It owns the order of things: at preview, what the cluster forbids (`infra.preflight`); at create and
+update, the wait (`infra.readiness` decides, `infra.cluster` reads); at destroy, which it reaches first
+as it depends on everything else, its policy. It never replaces, writes nothing to the cluster yet, and
+touches no other cluster than the one it was created on. Draining at destroy is later work.
+
+A dynamic provider is pickled by reference and runs in a process of its own, at `destroy` without the
+program: this module's name, its classes' names and its properties' names are stack state and are never
+renamed without a migration. Importing it loads the standard library, pulumi and this package's pure
+modules; clients are loaded inside the methods. It holds no credentials: they stay in the kubeconfig.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider, UpdateResult
+from pulumi.dynamic import (
+    CheckFailure,
+    CheckResult,
+    ConfigureRequest,
+    CreateResult,
+    DiffResult,
+    ReadResult,
+    Resource,
+    ResourceProvider,
+    UpdateResult,
+)
 
-__all__ = ["FleetLifecycle", "FleetLifecycleArgs"]
+from infra.declaration import Declaration, OnDestroy, declaration_of
+from infra.preflight import other_cluster, refusals
+from infra.readiness import Done, Failed, Memory, Waiting, assess
+from infra.rollout import Limits
+
+if TYPE_CHECKING:
+    from infra.cluster import Cluster
+
+__all__ = ["FleetLifecycle", "FleetLifecycleArgs", "LifecycleFailed"]
+
+POLL_SECONDS: Final = 1
+PROGRESS_SECONDS: Final = 10
+LOST_SECONDS: Final = 30
+"""How long the API server may be away during a wait: a control plane's own restart takes that long."""
+
+
+class LifecycleFailed(Exception):  # noqa: N818  # the fact, not the failure
+    """What a person reads under `error:`."""
+
+
+class ClusterGone(LifecycleFailed):
+    """It cannot be reached, or no kubeconfig says where it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +66,7 @@ class FleetLifecycleArgs:
     context: pulumi.Input[str] = ""
     """Context of the kubeconfig; "" is its current one."""
     kubeconfig_path: pulumi.Input[str] = ""
-    """"" follows kubectl's rules: KUBECONFIG, then ~/.kube/config."""
+    """"" follows the stack's `kubernetes:kubeconfig`, else kubectl's rules."""
     stack: pulumi.Input[str]
     """Its name: `pulumi.get_stack()` answers "stack" in a provider's process."""
     deployments: pulumi.Input[list[str]]
@@ -28,23 +75,159 @@ class FleetLifecycleArgs:
     config_digest: pulumi.Input[str] = ""
     """A digest of whatever else is worth another wait: images, the broker."""
     ready_timeout_seconds: pulumi.Input[int] = 60
+    """From when the scaler's pod runs, and for each pod once its image is there."""
     image_timeout_seconds: pulumi.Input[int] = 300
-    on_destroy: pulumi.Input[str] = "drain"
+    """For nodes to be found and images to be pulled."""
+    on_destroy: pulumi.Input[str] = OnDestroy.DRAIN.value
     schema_revision: pulumi.Input[int] = 1
+    """Of the CRD that this program brings."""
 
 
 class LifecycleProvider(ResourceProvider):
+    """Runs in the dynamic provider's process; one instance serves every call there."""
+
     serialize_as_secret_always = False
+    """The pickle is this class's name, nothing more: a reader of the state may see it."""
+
+    _kubeconfig = ""
+    _on_destroy = ""
+
+    def configure(self, req: ConfigureRequest) -> None:
+        # Stack config is here at destroy too, where the program does not run.
+        self._kubeconfig = str(req.config.get("kubernetes:kubeconfig") or "")
+        self._on_destroy = str(req.config.get("onDestroy") or "")
+
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
+        """Runs at preview, before the first write, and again before the resource is made."""
+        if any(_unknown(value) for value in news.values()):
+            return CheckResult(news, [])
+        before = declaration_of(olds) if olds.get("stack") else None
+        wanted = declaration_of(news)
+        recorded = before.cluster_uid if before else ""
+        try:
+            with self._cluster(wanted) as cluster:
+                uid = cluster.uid()
+                if stranger := other_cluster(recorded, uid, cluster.description):
+                    return CheckResult(news, [CheckFailure("context", stranger)])
+                found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster)]
+        except LifecycleFailed as error:
+            return CheckResult(news, [CheckFailure("context", str(error))])
+        # An input from here on, though no one declares it: `check` gets old inputs, not old outputs.
+        return CheckResult({**news, "cluster_uid": recorded or uid}, found)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        keys = ("namespace", "context", "stack", "deployments", "celeries", "config_digest", "on_destroy")
-        return DiffResult(changes=any(olds.get(key) != news.get(key) for key in keys), replaces=[])
+        if any(_unknown(value) for value in news.values()):
+            return DiffResult(changes=True, replaces=[])
+        return DiffResult(changes=declaration_of(olds).updates(declaration_of(news)), replaces=[])
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        return CreateResult(f"{props['namespace']}/fleet", {**props, "cluster_uid": ""})
+        declared = declaration_of(props)
+        return CreateResult(
+            f"{declared.namespace}/{declared.stack}", self._wait(declared, declared.cluster_uid)
+        )
 
     def update(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> UpdateResult:
-        return UpdateResult({**olds, **news})
+        return UpdateResult(self._wait(declaration_of(news), declaration_of(olds).cluster_uid))
+
+    def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
+        """At refresh: the state as it is, or gone where the namespace is, so that the next `up` waits."""
+        declared = declaration_of(props)
+        with self._cluster(declared) as cluster:
+            _refuse_other(declared.cluster_uid, cluster)
+            there = cluster.has_namespace(declared.namespace)
+        return ReadResult(id_ if there else "", props)
+
+    def delete(self, _id: str, props: dict[str, Any]) -> None:
+        """Holds up nothing that can be removed: a cluster that is gone is no reason to keep the state."""
+        declared = declaration_of(props)
+        policy = self._on_destroy or declared.on_destroy
+        try:
+            with self._cluster(declared) as cluster:
+                _refuse_other(declared.cluster_uid, cluster)
+        except ClusterGone as error:
+            _say(f"removed from the state without asking the cluster: {error}")
+        if policy != OnDestroy.DISCARD:
+            _say(f"onDestroy {policy}: this version does not drain yet; queued tasks go with the broker")
+
+    def _wait(self, declared: Declaration, recorded_uid: str) -> dict[str, Any]:
+        with self._cluster(declared) as cluster:
+            uid = _refuse_other(recorded_uid, cluster)
+            notes = _wait_until_ready(declared, cluster)
+        return {
+            **asdict(declared),
+            "deployments": list(declared.deployments),
+            "cluster_uid": uid or recorded_uid,
+            "ready_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "messages": list(notes),
+        }
+
+    @contextmanager
+    def _cluster(self, declared: Declaration) -> Iterator[Cluster]:
+        from infra.cluster import Cluster, ClusterUnavailable, NotAllowed
+        from infra.kubeconfig import NoCluster
+
+        try:
+            with Cluster(declared.context, declared.kubeconfig_path or self._kubeconfig) as cluster:
+                yield cluster
+        except (NoCluster, ClusterUnavailable) as error:
+            raise ClusterGone(str(error)) from None
+        except NotAllowed as error:
+            raise LifecycleFailed(f"your user may not read what this needs: {error}") from None
+
+
+def _refuse_other(recorded_uid: str, cluster: Cluster) -> str:
+    uid = cluster.uid()
+    if stranger := other_cluster(recorded_uid, uid, cluster.description):
+        raise LifecycleFailed(stranger)
+    return uid
+
+
+def _wait_until_ready(declared: Declaration, cluster: Cluster) -> tuple[str, ...]:
+    """Returns the notes on what is not as wished and keeps nothing from working; raises LifecycleFailed."""
+    from infra.cluster import ClusterUnavailable
+
+    limits = Limits(
+        ready_seconds=declared.ready_timeout_seconds, image_seconds=declared.image_timeout_seconds
+    )
+    memory = Memory(started=time.monotonic())
+    last_read = last_said = memory.started
+    while True:
+        try:
+            seen = cluster.read_fleet(
+                declared.namespace, declared.deployments, declared.celeries, datetime.now(UTC)
+            )
+        except ClusterUnavailable:
+            if time.monotonic() - last_read >= LOST_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        now = last_read = time.monotonic()
+        verdict, memory = assess(seen, memory, limits, now)
+        match verdict:
+            case Done(notes):
+                return notes
+            case Failed(message):
+                raise LifecycleFailed(message)
+            case Waiting(sentences) if now - last_said >= PROGRESS_SECONDS:
+                more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+                _say(f"{now - memory.started:.0f} s: {sentences[0]}{more}")
+                last_said = now
+        time.sleep(POLL_SECONDS)
+
+
+def _say(line: str) -> None:
+    # The engine shows a plugin's standard output line by line; `pulumi.log` has no engine to talk to here.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _unknown(value: object) -> bool:
+    """At preview a property may hang on a resource that is not there yet."""
+    if isinstance(value, pulumi.output.Unknown):
+        return True
+    if isinstance(value, Mapping):
+        return any(_unknown(item) for item in value.values())
+    return isinstance(value, list) and any(_unknown(item) for item in value)
 
 
 class FleetLifecycle(Resource, module="celeryfleet", name="FleetLifecycle"):
@@ -53,10 +236,14 @@ class FleetLifecycle(Resource, module="celeryfleet", name="FleetLifecycle"):
     cluster_uid: pulumi.Output[str]
     """UID of the namespace kube-system: the cluster's identity, whatever its address or context."""
     ready_at: pulumi.Output[str]
+    """When the last create or update found everything ready."""
     messages: pulumi.Output[list[str]]
+    """What was not as wished then and kept nothing from working, as a pool on a full cluster."""
 
     def __init__(
         self, name: str, args: FleetLifecycleArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
+        # Not dataclasses.asdict: it would deep-copy Outputs.
+        declared = {item.name: getattr(args, item.name) for item in fields(args)}
         outputs = {"cluster_uid": None, "ready_at": None, "messages": None}
-        super().__init__(LifecycleProvider(), name, {**asdict(args), **outputs}, opts)
+        super().__init__(LifecycleProvider(), name, {**declared, **outputs}, opts)

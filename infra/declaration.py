@@ -1,0 +1,77 @@
+"""What a stack declares to its lifecycle resource, as it comes back over the provider's wire.
+
+It owns the properties' names, their reading (whole numbers arrive as floats, pulumi/pulumi#13830; an
+older program's state may lack a key) and which of them make an update. It refuses nothing:
+`infra.settings` has checked the values, `infra.preflight` checks them against the cluster.
+
+The names are stack state, as those in `infra.lifecycle` are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+UPDATING: Final = (
+    "namespace",
+    "context",
+    "stack",
+    "deployments",
+    "celeries",
+    "config_digest",
+    "on_destroy",
+    "schema_revision",
+)
+"""Properties whose change is an update. Not the timeouts, which say nothing about the fleet, and not the
+kubeconfig's path, which is one machine's matter."""
+
+
+class OnDestroy(StrEnum):
+    DRAIN = "drain"
+    REFUSE = "refuse"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    namespace: str
+    context: str
+    kubeconfig_path: str
+    stack: str
+    deployments: tuple[str, ...]
+    celeries: Mapping[str, str]
+    config_digest: str
+    ready_timeout_seconds: int
+    image_timeout_seconds: int
+    on_destroy: str
+    schema_revision: int
+    cluster_uid: str
+    """"" before the cluster was first reached, or where it may not be known."""
+
+    def updates(self, other: Declaration) -> bool:
+        return any(getattr(self, key) != getattr(other, key) for key in UPDATING)
+
+
+def declaration_of(properties: Mapping[str, Any]) -> Declaration:
+    def text(key: str) -> str:
+        return str(properties.get(key) or "")
+
+    def number(key: str, default: int) -> int:
+        return int(properties.get(key) or default)
+
+    return Declaration(
+        namespace=text("namespace"),
+        context=text("context"),
+        kubeconfig_path=text("kubeconfig_path"),
+        stack=text("stack"),
+        deployments=tuple(sorted(properties.get("deployments") or ())),
+        celeries=dict(properties.get("celeries") or {}),
+        config_digest=text("config_digest"),
+        ready_timeout_seconds=number("ready_timeout_seconds", 60),
+        image_timeout_seconds=number("image_timeout_seconds", 300),
+        on_destroy=text("on_destroy") or OnDestroy.DRAIN.value,
+        schema_revision=number("schema_revision", 1),
+        cluster_uid=text("cluster_uid"),
+    )

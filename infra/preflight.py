@@ -1,0 +1,135 @@
+"""What a preview refuses, with its cure, because of what the cluster holds already.
+
+It owns the rules that need both the declaration and the cluster: another cluster than the recorded one,
+rights that lack, a CRD newer than this program's, a second writer of replicas, and a pool about to
+vanish with tasks left. It writes nothing, and it knows the cluster by what it asks of it (`Live`).
+
+What needs no cluster is checked in `infra.settings`, before any resource exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from infra.declaration import Declaration, OnDestroy
+from infra.sightings import Autoscaler, Backlog
+from scaler.contract import CRD_NAME, GROUP, PLURAL
+
+NEEDED_RIGHTS: Final = (
+    ("create", "apps", "deployments"),
+    ("create", "", "services"),
+    ("create", "", "secrets"),
+    ("create", "", "serviceaccounts"),
+    ("create", "rbac.authorization.k8s.io", "roles"),
+    ("create", "rbac.authorization.k8s.io", "rolebindings"),
+    ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
+    ("create", GROUP, PLURAL),
+)
+"""(verb, group, resource) without which the first `up` would stop half-way."""
+
+
+class Live(Protocol):
+    """The cluster, as far as a preview asks it."""
+
+    description: str
+
+    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_schema_revision(self) -> int | None: ...
+    def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
+    def read_backlogs(self, namespace: str, names: Iterable[str]) -> Mapping[str, Backlog | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    key: str
+    """The property to blame."""
+    reason: str
+
+
+def refusals(before: Declaration | None, wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet."""
+    if before is None:
+        yield from _rights(wanted, live)
+    yield from _newer_schema(wanted, live)
+    yield from _other_writers(wanted, live)
+    if before is not None:
+        yield from _vanishing_pools(before, wanted, live)
+
+
+def other_cluster(recorded_uid: str, uid: str, description: str) -> str:
+    """Why this cluster must not be touched; "" where it is the recorded one, or that cannot be known."""
+    if not recorded_uid or not uid or recorded_uid == uid:
+        return ""
+    return (
+        f"this is another cluster than the stack was deployed to: {description} has the UID {uid}, the "
+        f"stack's state says {recorded_uid}. Going on would change or delete objects of that name that are "
+        "not this stack's. Choose the right one (pulumi config set kubernetes:context NAME, or KUBECONFIG); "
+        "to move to a new cluster, make a new stack; if the old cluster is gone for good: "
+        "pulumi stack rm --force"
+    )
+
+
+def _rights(wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    denied = live.read_denied(wanted.namespace, NEEDED_RIGHTS)
+    if denied:
+        yield Refusal(
+            "context",
+            f"{live.description} does not let you {', '.join(denied)} in namespace {wanted.namespace}: `up` "
+            "would stop half-way. Ask for these rights, or choose another context: "
+            "pulumi config set kubernetes:context NAME",
+        )
+
+
+def _newer_schema(wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    revision = live.read_schema_revision()
+    if revision is not None and revision > wanted.schema_revision:
+        yield Refusal(
+            "schema_revision",
+            f"the cluster's {CRD_NAME} has schema revision {revision}, this program knows "
+            f"{wanted.schema_revision}: an older schema would drop newer fields from other stacks' objects. "
+            "Update Celery Fleet, then `pulumi up`",
+        )
+
+
+def _other_writers(wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    for scaler in live.read_autoscalers(wanted.namespace):
+        if scaler.deployment in wanted.deployments:
+            yield Refusal(
+                "deployments",
+                f"{scaler.kind} {scaler.name} scales Deployment {scaler.deployment} too: two writers of "
+                "replicas undo each other and kill running tasks. Remove it: kubectl delete "
+                f"{scaler.kind.lower()} {scaler.name} -n {wanted.namespace}",
+            )
+
+
+def _vanishing_pools(before: Declaration, wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    if wanted.on_destroy == OnDestroy.DISCARD:
+        return
+    stays = wanted.celeries if wanted.namespace == before.namespace else {}
+    vanishing = sorted(name for name in before.celeries if name not in stays)
+    if not vanishing:
+        return
+    for name, backlog in live.read_backlogs(before.namespace, vanishing).items():
+        left = _left(backlog)
+        if left:
+            yield Refusal(
+                "celeries",
+                f"pool {name} would vanish from namespace {before.namespace} {left}. Declare it until it "
+                f"has drained (kubectl get cel {name} -n {before.namespace}), or give its queued tasks up: "
+                "pulumi config set onDestroy discard",
+            )
+
+
+def _left(backlog: Backlog | None) -> str:
+    """ "" only where the scaler itself reported two zeros: unknown is not zero."""
+    if backlog is None:
+        return "and its Celery object is gone, so nothing says how many tasks are left"
+    if backlog.queued == 0 and backlog.unacked == 0:
+        return ""
+    if not backlog.queued and not backlog.unacked:
+        return "while its scaler does not know how many tasks are left"
+    queued = "unknown" if backlog.queued is None else backlog.queued
+    unacked = "unknown" if backlog.unacked is None else backlog.unacked
+    return f"with tasks left: {queued} queued, {unacked} unacked"
