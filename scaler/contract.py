@@ -1,7 +1,8 @@
 """What the Pulumi program promises and the scaler expects; both import it, neither imports the other.
 
 It owns the names of the custom resource, the words of the rules that the CRD, `pulumi preview` and
-the scaler all check, the scaler's environment, and `Policy`: one `Celery` object as the scaler uses it.
+the scaler all check, the scaler's environment and rights, and `Policy`: one `Celery` object as the
+scaler uses it.
 It imports the standard library only: the Pulumi program loads it without the scaler's dependencies.
 
 The decision made with a `Policy` is in `scaler.decision`; the CRD's schema is in `infra.fleet_objects`.
@@ -56,6 +57,27 @@ class Env(StrEnum):
     BROKER_TRANSPORT_OPTIONS = "CELERY_FLEET_BROKER_TRANSPORT_OPTIONS"
     POLL_SECONDS = "CELERY_FLEET_POLL_SECONDS"
     LOG_LEVEL = "CELERY_FLEET_LOG_LEVEL"
+
+
+RBAC_RULES: Final[tuple[Mapping[str, Sequence[str]], ...]] = (
+    {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": ["list", "watch"]},
+    {"apiGroups": [GROUP], "resources": [f"{PLURAL}/status"], "verbs": ["patch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list", "watch"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [SCALER_NAME],
+        "verbs": ["get", "update"],
+    },
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
+)
+"""The `rules` of the scaler's Role, in one namespace: exactly the calls of `scaler.cluster`.
+
+`create` cannot be limited to a name (kubernetes.io, "Referring to resources"), hence the leases' two rules.
+"""
 
 
 class Ready(StrEnum):

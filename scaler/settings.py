@@ -1,0 +1,96 @@
+"""The scaler's environment, read once at the start and checked as a whole.
+
+It owns what each variable may hold; their names are in `scaler.contract.Env`, and who sets them is
+`infra.autoscaler`. It does not read the broker's URL: the file may change while the scaler runs, so
+`scaler.broker` reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from scaler.contract import Env
+from scaler.redis_layout import Layout, layout_of
+
+DEFAULT_POLL_SECONDS: Final = 2.0
+MIN_POLL_SECONDS: Final = 0.5
+MAX_POLL_SECONDS: Final = 60.0
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class WrongEnvironment(ValueError):  # noqa: N818  # said in full in the message
+    """The message has one line for each variable that is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    namespace: str
+    """The only namespace that is watched and written."""
+    pod_name: str
+    """Identity on the Lease and in events; a container that restarts in its pod keeps it."""
+    broker_url_file: Path
+    """Holds the URL that Celery uses; a mounted Secret, so a rotated password needs no restart."""
+    layout: Layout
+    """Where kombu keeps things, from the app's `broker_transport_options`."""
+    poll_seconds: float
+    """Time from one tick's begin to the next. Lower reacts sooner and asks the broker more often."""
+    log_level: str
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read and check every variable. Raises WrongEnvironment with all that is wrong."""
+    wrong: list[str] = []
+
+    def required(name: Env) -> str:
+        value = environ.get(name, "").strip()
+        if not value:
+            wrong.append(f"{name} must be set")
+        return value
+
+    settings = Settings(
+        namespace=required(Env.NAMESPACE),
+        pod_name=required(Env.POD_NAME),
+        broker_url_file=Path(required(Env.BROKER_URL_FILE)),
+        layout=_layout(environ.get(Env.BROKER_TRANSPORT_OPTIONS, ""), wrong),
+        poll_seconds=_poll_seconds(environ.get(Env.POLL_SECONDS, ""), wrong),
+        log_level=_log_level(environ.get(Env.LOG_LEVEL, ""), wrong),
+    )
+    if wrong:
+        raise WrongEnvironment("\n".join(wrong))
+    return settings
+
+
+def _layout(text: str, wrong: list[str]) -> Layout:
+    try:
+        options = json.loads(text or "{}")
+        if not isinstance(options, dict):
+            raise ValueError("must be a JSON object")
+        return layout_of(options)
+    except ValueError as error:
+        wrong.extend(f"{Env.BROKER_TRANSPORT_OPTIONS}: {line}" for line in str(error).splitlines())
+        return Layout()
+
+
+def _poll_seconds(text: str, wrong: list[str]) -> float:
+    try:
+        seconds = float(text or DEFAULT_POLL_SECONDS)
+    except ValueError:
+        seconds = math.nan
+    if not MIN_POLL_SECONDS <= seconds <= MAX_POLL_SECONDS:
+        wrong.append(
+            f"{Env.POLL_SECONDS} must be a number of seconds from {MIN_POLL_SECONDS:g} to "
+            f"{MAX_POLL_SECONDS:g}, not {text!r}"
+        )
+    return seconds
+
+
+def _log_level(text: str, wrong: list[str]) -> str:
+    level = (text or "INFO").upper()
+    if level not in LOG_LEVELS:
+        wrong.append(f"{Env.LOG_LEVEL} must be one of {', '.join(LOG_LEVELS)}, not {text!r}")
+    return level
