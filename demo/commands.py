@@ -34,9 +34,13 @@ def run(
     stdin: str | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
+    shows_errors: bool = False,
     timeout_seconds: float,
 ) -> str:
-    """Run to the end and return stdout; `env` is added to the present environment."""
+    """Run to the end and return stdout; `env` is added to the present environment.
+
+    With `shows_errors`, what the program writes to stderr is the person's, as it comes.
+    """
     words = [str(word) for word in argv]
     try:
         done = subprocess.run(
@@ -45,7 +49,8 @@ def run(
             env={**os.environ, **(env or {})},
             cwd=cwd,
             timeout=timeout_seconds,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=None if shows_errors else subprocess.PIPE,
             text=True,
         )
     except FileNotFoundError as missing:
@@ -53,7 +58,7 @@ def run(
     except subprocess.TimeoutExpired as late:
         raise DemoError(f"`{' '.join(words)}` did not end within {timeout_seconds:.0f} s") from late
     if done.returncode != 0:
-        output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-40:])
+        output = "\n".join((done.stdout + (done.stderr or "")).strip().splitlines()[-40:])
         raise DemoError(f"`{' '.join(words)}` failed ({done.returncode}):\n{output}")
     return done.stdout
 
