@@ -59,7 +59,8 @@ def declaration_of(properties: Mapping[str, Any]) -> Declaration:
         return str(properties.get(key) or "")
 
     def number(key: str, default: int) -> int:
-        return int(properties.get(key) or default)
+        value = properties.get(key)
+        return default if value is None else int(value)
 
     return Declaration(
         namespace=text("namespace"),
