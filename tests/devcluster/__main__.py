@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from . import cluster, places, teardown
+from . import cluster, images, places, teardown
+from .bases import PYTHON_BUILD, PYTHON_RUN, REDIS
 from .commands import DevclusterError, say
+from .packages import FOR_THE_CLUSTER, ensure
+from .toolchain import toolchain
 
 
 def main() -> int:
@@ -31,6 +34,13 @@ def _act(arguments: argparse.Namespace) -> int:
             healthy, lines = cluster.status()
             print("\n".join(lines))
             return 0 if healthy else 1
+        case "load":
+            for tag in arguments.images:
+                images.load(tag)
+        case "build":
+            ensure(FOR_THE_CLUSTER)
+            toolchain()
+            print("\n".join(images.base(recipe) for recipe in (PYTHON_RUN, PYTHON_BUILD, REDIS)))
         case "kubeconfig":
             path = places.state().kubeconfig
             print(path)
@@ -50,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     down = actions.add_parser("down", help="stop what `up` started and remove its state")
     down.add_argument("--keep", action="store_true", help="keep the state: objects and images")
     actions.add_parser("status", help="one line per component; exit code 1 unless all is well")
+    load = actions.add_parser("load", help="bring images from our store into the node")
+    load.add_argument("images", nargs="+", metavar="IMAGE")
+    actions.add_parser("build", help="build programs and base images ahead; prints the images' names")
     actions.add_parser("kubeconfig", help="print the path of the cluster's own kubeconfig")
     return parser
 
