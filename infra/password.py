@@ -87,7 +87,7 @@ class GeneratedPassword(Resource, module="celeryfleet", name="GeneratedPassword"
     """Secret: encrypted in the state, masked on screen."""
 
     def __init__(self, name: str, length: int = 32, opts: pulumi.ResourceOptions | None = None) -> None:
-        # A provider cannot return a secret (pulumi/pulumi#3012): the engine makes it one.
+        # A provider cannot return a secret (pulumi/pulumi#3012): the engine makes it one in the state.
         secret = pulumi.ResourceOptions(additional_secret_outputs=["result"])
         super().__init__(
             PasswordProvider(),
@@ -95,3 +95,5 @@ class GeneratedPassword(Resource, module="celeryfleet", name="GeneratedPassword"
             {"length": length, "result": None},
             pulumi.ResourceOptions.merge(opts, secret),
         )
+        # And this does where no engine runs: Pulumi's mocks ignore the option, and render manifests.
+        self.result = pulumi.Output.secret(self.result)
