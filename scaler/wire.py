@@ -1,0 +1,177 @@
+"""The fields that the scaler reads of the API server's answers, and the extracts made of them.
+
+It owns which fields those are: `msgspec` skips all others while it decodes, so that a list of a thousand
+objects costs what is here. Nothing here talks, or fails on an object that an older schema let in.
+
+The requests are in `scaler.cluster`, the extracts' shapes in `scaler.objects`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from scaler.contract import InvalidSpec, policy_of
+from scaler.lease import DURATION_SECONDS, LeaseRecord
+from scaler.objects import CeleryObject, Deployment, ReplicasOwner, foreign_write_among
+from scaler.rfc3339 import seconds_of
+
+
+class Metadata(Struct, rename="camel"):
+    name: str = ""
+    uid: str = ""
+    resource_version: str = "0"
+    generation: int = 0
+    deletion_timestamp: str | None = None
+
+
+class Celery(Struct, rename="camel"):
+    metadata: Metadata
+    spec: Any = None
+    status: Any = None
+
+
+class _SpecFields(Struct, rename="camel"):
+    replicas: Raw | UnsetType = field(name="f:replicas", default=UNSET)
+
+
+class _Fields(Struct, rename="camel"):
+    spec: _SpecFields = field(name="f:spec", default_factory=_SpecFields)
+
+
+class _ManagedFields(Struct, rename="camel"):
+    manager: str = ""
+    time: str | None = None
+    fields_v1: _Fields = field(default_factory=_Fields)
+
+
+class _DeploymentMetadata(Metadata, rename="camel"):
+    creation_timestamp: str | None = None
+    managed_fields: list[_ManagedFields] = []
+
+
+class _DeploymentSpec(Struct, rename="camel"):
+    replicas: int = 1
+
+
+class _DeploymentStatus(Struct, rename="camel"):
+    observed_generation: int | None = None
+    replicas: int = 0
+
+
+class DeploymentObject(Struct, rename="camel"):
+    metadata: _DeploymentMetadata
+    spec: _DeploymentSpec = field(default_factory=_DeploymentSpec)
+    status: _DeploymentStatus = field(default_factory=_DeploymentStatus)
+
+
+class _ScaleTarget(Struct, rename="camel"):
+    kind: str = ""
+    name: str = ""
+
+
+class _AutoscalerSpec(Struct, rename="camel"):
+    scale_target_ref: _ScaleTarget = field(default_factory=_ScaleTarget)
+
+
+class Autoscaler(Struct, rename="camel"):
+    metadata: Metadata
+    spec: _AutoscalerSpec = field(default_factory=_AutoscalerSpec)
+
+
+class _ScaleSpec(Struct, rename="camel"):
+    replicas: int = 0
+
+
+class Scale(Struct, rename="camel"):
+    metadata: Metadata
+    spec: _ScaleSpec = field(default_factory=_ScaleSpec)
+
+
+class _LeaseSpec(Struct, rename="camel"):
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    lease_transitions: int | None = None
+
+
+class LeaseObject(Struct, rename="camel"):
+    metadata: Metadata
+    spec: _LeaseSpec = field(default_factory=_LeaseSpec)
+
+
+class Anything(Struct, rename="camel"):
+    """An answer of which only the metadata is of interest."""
+
+    metadata: Metadata
+
+
+_TARGET_KIND: Final = "Deployment"
+
+
+def celery_extract(found: Celery, earlier: CeleryObject | None) -> CeleryObject | None:
+    """The extract, or None for an object that is being deleted."""
+    metadata = found.metadata
+    if metadata.deletion_timestamp is not None:
+        return None
+    known = earlier is not None and earlier.uid == metadata.uid
+    if known and earlier is not None and earlier.generation == metadata.generation:
+        return earlier
+    policy, invalid = None, None
+    try:
+        policy = policy_of(found.spec if isinstance(found.spec, dict) else {})
+    except InvalidSpec as error:
+        invalid = str(error)
+    status = found.status if isinstance(found.status, dict) else {}
+    return CeleryObject(
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        policy=policy,
+        invalid=invalid,
+        stored_status=earlier.stored_status if known and earlier is not None else status,
+    )
+
+
+def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> Deployment | None:
+    """The extract; `earlier` itself where the scaler's own write showed a newer version already."""
+    metadata = found.metadata
+    if earlier is not None and earlier.uid != metadata.uid:
+        earlier = None
+    version = int(metadata.resource_version)
+    if earlier is not None and earlier.resource_version > version:
+        return earlier
+    owners = [
+        ReplicasOwner(manager=entry.manager, at=seconds_of(entry.time) or 0)
+        for entry in metadata.managed_fields
+        if entry.fields_v1.spec.replicas is not UNSET
+    ]
+    return Deployment(
+        name=metadata.name,
+        uid=metadata.uid,
+        resource_version=version,
+        spec_replicas=found.spec.replicas,
+        # Zero is left out of a Deployment's status, so only a status that was never written is unknown.
+        replicas=found.status.replicas if found.status.observed_generation is not None else None,
+        foreign_write=foreign_write_among(
+            owners,
+            created_at=seconds_of(metadata.creation_timestamp) or 0,
+            earlier=earlier,
+            spec_replicas=found.spec.replicas,
+        ),
+    )
+
+
+def autoscaler_extract(found: Autoscaler, _earlier: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The Deployment that it scales and its own name, or None where it scales something else."""
+    target = found.spec.scale_target_ref
+    return (target.name, found.metadata.name) if target.kind == _TARGET_KIND else None
+
+
+def lease_record(found: LeaseObject) -> LeaseRecord:
+    return LeaseRecord(
+        holder=found.spec.holder_identity or "",
+        version=found.metadata.resource_version,
+        duration_seconds=found.spec.lease_duration_seconds or DURATION_SECONDS,
+        transitions=found.spec.lease_transitions or 0,
+    )
