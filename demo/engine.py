@@ -1,0 +1,150 @@
+"""Owns the deployment by the `pulumi` CLI: finding it, the stack's state, up and destroy.
+
+State, passphrase and the stack's configuration with what this machine adds to it (images, cluster)
+lie in the cache folder, so neither the user's Pulumi login nor the committed `stacks/` are touched:
+`stack init` writes an encryption salt into the configuration file, and `stack rm` deletes it.
+Nothing is downloaded without a line that says so. Where the engine cannot be had, `rendered` is the
+other way; `story` chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from demo.commands import DemoError, cache, run, say
+from demo.environment import ROOT
+
+STACK = "local"
+INSTALL_SECONDS = 90
+UP_SECONDS = 900
+DESTROY_SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    program: str
+    folder: Path
+
+    @property
+    def _project(self) -> Path:
+        return self.folder / "project"
+
+    @property
+    def _config(self) -> Path:
+        return self._project / "stacks" / f"Pulumi.{STACK}.yaml"
+
+    def up(self, settings: Mapping[str, str]) -> str:
+        """Deploy the stack; returns the engine's own summary."""
+        self._prepare()
+        for key, value in settings.items():
+            chosen = ["--stack", STACK, "--config-file", str(self._config)]
+            self._run("config", "set", key, value, *chosen, timeout_seconds=60)
+        shown = self._act("up", "--yes", "--skip-preview", timeout_seconds=UP_SECONDS)
+        return " ".join(shown.partition("Resources:")[2].split())
+
+    def destroy(self) -> None:
+        """Remove the stack and all it holds; nothing to do where there is none."""
+        if not self.has_stack():
+            return
+        self._act("destroy", "--yes", "--skip-preview", timeout_seconds=DESTROY_SECONDS)
+        # From the project in the cache: it removes the configuration file beside it.
+        self._run("stack", "rm", STACK, "--yes", cwd=self._project, timeout_seconds=60)
+        shutil.rmtree(self.folder)
+
+    def has_stack(self) -> bool:
+        if not self._config.is_file():
+            return False
+        listed = json.loads(self._run("stack", "ls", "--json", cwd=self._project, timeout_seconds=60))
+        return any(stack["name"] == STACK for stack in listed)
+
+    def _prepare(self) -> None:
+        self._config.parent.mkdir(parents=True, exist_ok=True)
+        passphrase = self.folder / "passphrase"
+        if not passphrase.exists():
+            passphrase.touch(mode=0o600)
+            passphrase.write_text(secrets.token_urlsafe(24))
+        (self.folder / "state").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "Pulumi.yaml", self._project)
+        committed = (ROOT / "stacks" / self._config.name).read_text()
+        if self.has_stack():
+            salt = [
+                line for line in self._config.read_text().splitlines() if line.startswith("encryptionsalt:")
+            ]
+            self._config.write_text("\n".join([committed.rstrip(), *salt, ""]))
+        else:
+            self._config.write_text(committed)
+            self._run("stack", "init", STACK, cwd=self._project, timeout_seconds=60)
+
+    def _act(self, *arguments: str, timeout_seconds: float) -> str:
+        """A command on the stack, with the program of the checkout and the configuration of the cache."""
+        chosen = ["--stack", STACK, "--config-file", str(self._config), "--suppress-progress"]
+        return self._run(*arguments, *chosen, timeout_seconds=timeout_seconds)
+
+    def _run(self, *arguments: str, cwd: Path = ROOT, timeout_seconds: float) -> str:
+        environment = {
+            "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
+            # It wins over a PULUMI_CONFIG_PASSPHRASE_FILE of the user's.
+            "PULUMI_CONFIG_PASSPHRASE": (self.folder / "passphrase").read_text(),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            # A CLI of our own finds its language plugin beside itself.
+            "PATH": f"{Path(self.program).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+        words = [self.program, *arguments, "--non-interactive", "--color=never"]
+        return run(words, env=environment, cwd=cwd, timeout_seconds=timeout_seconds)
+
+
+def find() -> Engine | None:
+    """The CLI on PATH or the one installed by an earlier demo, and its Kubernetes provider."""
+    own = _own_root() / "bin" / "pulumi"
+    program = shutil.which("pulumi") or (str(own) if own.exists() else None)
+    return Engine(program, cache() / "pulumi-demo") if program else None
+
+
+def find_or_install() -> Engine | None:
+    """None, with a line that says why, where the engine cannot be had."""
+    engine = find()
+    if engine is None:
+        say(
+            "pulumi is not on PATH; asking its own installer: about 1 min, where get.pulumi.com is reachable."
+        )
+        install = (
+            "import sys; from pulumi.automation import PulumiCommand; "
+            "PulumiCommand.install(root=sys.argv[1], version=None)"
+        )
+        try:
+            run([sys.executable, "-c", install, str(_own_root())], timeout_seconds=INSTALL_SECONDS)
+        except DemoError as trouble:
+            say(f"It could not be had: {str(trouble).splitlines()[-1]}")
+            return None
+        engine = find()
+    if engine is None:
+        say("The installer ran and there is no pulumi.")
+        return None
+    return engine if _has_provider(engine) else None
+
+
+def _has_provider(engine: Engine) -> bool:
+    wanted = version("pulumi-kubernetes")
+    listed = json.loads(run([engine.program, "plugin", "ls", "--json"], timeout_seconds=60))
+    if any(plugin["name"] == "kubernetes" and plugin["version"] == wanted for plugin in listed):
+        return True
+    say(f"Fetching Pulumi's Kubernetes provider {wanted}: about 30 s.")
+    try:
+        install = [engine.program, "plugin", "install", "resource", "kubernetes", wanted]
+        run(install, timeout_seconds=INSTALL_SECONDS)
+    except DemoError as trouble:
+        say(f"It could not be had: {str(trouble).splitlines()[-1]}")
+        return False
+    return True
+
+
+def _own_root() -> Path:
+    return cache() / "pulumi-cli"
