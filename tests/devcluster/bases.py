@@ -75,13 +75,18 @@ redis:x:999:
 nogroup:x:65534:
 """
 
-# As in the public image: options alone, or a configuration file alone, are the server's.
+# As in the public image: options or a configuration file alone are the server's, and protected mode
+# (no answer to other hosts while there is no password) is off; Debian's build has it on.
 REDIS_ENTRYPOINT = """\
 #!/bin/sh
 set -e
 if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
     set -- redis-server "$@"
 fi
+case "$*" in
+    *protected-mode*) ;;
+    redis-server*) set -- "$@" --protected-mode no ;;
+esac
 exec "$@"
 """
 REDIS_SETTINGS = """\

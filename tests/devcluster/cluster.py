@@ -23,7 +23,7 @@ from .configuration import render
 from .packages import FOR_THE_CLUSTER, ensure, require_root
 from .places import State, key_of, locked, write_if_changed
 from .processes import log_file, log_tail, running, start, stop
-from .toolchain import Toolchain, toolchain
+from .toolchain import Toolchain, remembered, toolchain
 
 # How long a process that runs may take to say that it is well before it is started again.
 PATIENCE_SECONDS = 10.0
@@ -44,6 +44,7 @@ def up() -> Path:
 def _bring_up(state: State, tools: Toolchain) -> None:
     began = time.monotonic()
     state.volatile.mkdir(parents=True, exist_ok=True)
+    tools.remember(state)
     pki.ensure(state)
     for path, content in render(state).items():
         # Most of them carry a private key.
@@ -69,9 +70,10 @@ def _bring_up(state: State, tools: Toolchain) -> None:
 def status() -> tuple[bool, list[str]]:
     """Whether all is well, and one line per component."""
     state = places.state()
-    if not state.kubeconfig.exists():
+    tools = remembered(state)
+    if tools is None or not state.kubeconfig.exists():
         return False, ["devcluster is down: `python -m tests.devcluster up` brings it up"]
-    tools = toolchain()
+    require_root()
     lines = []
     healthy = True
     for component in components(state, tools):
@@ -154,8 +156,7 @@ def _wait_for_node(state: State, tools: Toolchain, *, reported_since: datetime |
             told = condition.get("lastHeartbeatTime", "1970-01-01T00:00:00Z")
             is_news = reported_since is None or datetime.fromisoformat(told) >= reported_since
             untouchable = any(
-                taint["key"] == "node.kubernetes.io/not-ready"
-                for taint in node["spec"].get("taints", [])
+                taint["key"] == "node.kubernetes.io/not-ready" for taint in node["spec"].get("taints", [])
             )
             if condition["status"] == "True" and is_news and not untouchable:
                 return

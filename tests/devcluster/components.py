@@ -180,7 +180,7 @@ def _api_server(state: State, tools: Toolchain) -> Command:
             state.config / "audit-policy.json",
             authority.certificate,
             server.certificate,
-            service_account.with_suffix('.pub'),
+            service_account.with_suffix(".pub"),
         ),
     )
 

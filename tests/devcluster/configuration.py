@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .network import API_PORT, DNS_PORT, DNS_SERVICE_ADDRESS, NODE_ADDRESS, POD_NETWORK, POD_SUBNET
+from .network import (
+    API_PORT,
+    DNS_PORT,
+    DNS_SERVICE_ADDRESS,
+    NODE_ADDRESS,
+    POD_NETWORK,
+    POD_NETWORK_NAME,
+    POD_SUBNET,
+)
 from .packages import CNI_PLUGINS
 from .pause import PAUSE_IMAGE
 from .pki import NODE_NAME, pair
@@ -20,7 +28,6 @@ from .places import State
 
 CONTEXT = "devcluster"
 API_URL = f"https://{NODE_ADDRESS}:{API_PORT}"
-NETWORK_NAME = "celery-fleet-devcluster"
 VOLUME_CLASS = "devcluster"
 
 # Which process speaks to the API server as whom; every one has a user of its own, so that the
@@ -175,7 +182,7 @@ def cni(state: State) -> dict[str, Any]:
     }
     return {
         "cniVersion": "0.4.0",
-        "name": NETWORK_NAME,
+        "name": POD_NETWORK_NAME,
         "plugins": [
             {"type": "ptp", "ipMasq": True, "ipam": ipam},
             {"type": "portmap", "capabilities": {"portMappings": True}},

@@ -27,7 +27,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import node_images, places
@@ -37,6 +37,7 @@ from .packages import FOR_IMAGES, ensure, require_root
 from .processes import running
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "find-links", "timeout", "default-timeout")
 
 
 def build(
@@ -115,7 +116,7 @@ def _index_mounts(folder: Path) -> list[str]:
     """pip's settings as they hold on this machine, and the certificates that it trusts."""
     if not CERTIFICATES.exists():
         return []
-    settings = _pip_settings()
+    settings = pip_settings(_listed_by_pip())
     mounts = [f"{CERTIFICATES}:{CERTIFICATES}:ro"]
     settings["cert"] = str(CERTIFICATES)
     wheels = Path(settings.get("find-links", ""))
@@ -131,26 +132,25 @@ def _index_mounts(folder: Path) -> list[str]:
     return [*mounts, f"{config}:/etc/pip.conf:ro"]
 
 
-def _pip_settings() -> dict[str, str]:
-    """Global settings and environment variables, which pip lists as `:env:.name='value'`."""
-    wanted = ("index-url", "extra-index-url", "trusted-host", "find-links", "timeout", "default-timeout")
-    try:
-        listed = run([sys.executable, "-m", "pip", "config", "list"]).splitlines()
-    except DevclusterError:
-        # A Python without pip; the variables are all there is.
-        listed = [
-            f":env:.{name[4:].lower().replace('_', '-')}='{value}'"
-            for name, value in os.environ.items()
-            if name.startswith("PIP_")
-        ]
+def pip_settings(listed: Sequence[str]) -> dict[str, str]:
+    """What a build needs of `pip config list`, whose lines are `<file>.<option>='<value>'`."""
     settings = {}
-    # The environment wins over files, and pip lists it first.
+    # Variables win over files, and pip lists them first, as `:env:.<option>`.
     for line in reversed(listed):
         name, _, value = line.partition("=")
         option = name.rpartition(".")[2]
-        if option in wanted:
+        if option in PIP_OPTIONS:
             settings[option] = value.strip("'\"")
     return settings
+
+
+def _listed_by_pip() -> list[str]:
+    try:
+        return run([sys.executable, "-m", "pip", "config", "list"]).splitlines()
+    except DevclusterError:
+        # A Python without pip: its variables are all there is.
+        variables = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+        return [f":env:.{name[4:].lower().replace('_', '-')}={value}" for name, value in variables.items()]
 
 
 def _buildah() -> list[str | Path]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from .commands import DevclusterError, run, succeeds
@@ -28,11 +29,16 @@ API_PORT = 6443
 DNS_PORT = 10053
 """Not 53, which a resolver of the user's may hold on every address; the Service maps it."""
 
-RULE_COMMENT = "celery-fleet-devcluster"
+POD_NETWORK_NAME = "celery-fleet-devcluster"
+RULE_COMMENT = POD_NETWORK_NAME
+FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 
 
 def is_ready() -> bool:
-    return _bridge_has_address() and all(succeeds(_rule("-C", side)) for side in ("-s", "-d"))
+    is_forwarding = FORWARDING.read_text().strip() == "1"
+    return (
+        is_forwarding and _bridge_has_address() and all(succeeds(_rule("-C", side)) for side in ("-s", "-d"))
+    )
 
 
 def ensure() -> None:
@@ -41,7 +47,7 @@ def ensure() -> None:
         run(["ip", "link", "add", BRIDGE, "type", "bridge"])
     run(["ip", "address", "replace", f"{NODE_ADDRESS}/24", "dev", BRIDGE])
     run(["ip", "link", "set", BRIDGE, "up"])
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    FORWARDING.write_text("1")
     # A Docker engine sets the policy of FORWARD to DROP; these two come before it.
     for side in ("-s", "-d"):
         if not succeeds(_rule("-C", side)):
@@ -57,24 +63,51 @@ def remove() -> None:
         run(["ip", "link", "delete", BRIDGE])
 
 
-def remove_chains(prefix: str) -> None:
-    """Every iptables chain whose name starts so, and the rules that jump there."""
+def remove_service_chains() -> None:
+    """What kube-proxy and the kubelet made, as long as no other Kubernetes lives in this network."""
+    if _is_another_kubernetes_here():
+        return
+    _remove_chains(lambda rule: re.findall(r"-j (KUBE-\S+)", rule), prefix="KUBE-")
+
+
+def remove_pod_chains() -> None:
+    """The address translation of pods that went without the container runtime's help.
+
+    The plugins write the network's name into the comments of their rules.
+    """
+    name = re.escape(POD_NETWORK_NAME)
+    pattern = re.compile(rf'--comment "name: \\"{name}\\".* -j (CNI-[0-9a-f]+)')
+    _remove_chains(pattern.findall)
+
+
+def _remove_chains(chains_of: Callable[[str], list[str]], *, prefix: str | None = None) -> None:
+    """All chains that these rules jump to (or that are named so), with the rules themselves."""
     for table in ("filter", "nat", "mangle"):
         saved = run(["iptables-save", "-t", table]).splitlines()
-        chains = [line.split()[0][1:] for line in saved if line.startswith(f":{prefix}")]
+        rules = [line for line in saved if line.startswith("-A ")]
+        chains = {chain for rule in rules for chain in chains_of(rule)}
+        if prefix is not None:
+            chains |= {line.split()[0][1:] for line in saved if line.startswith(f":{prefix}")}
         if not chains:
             continue
-        jumps = [
-            line.replace("-A ", "-D ", 1)
-            for line in saved
-            if line.startswith("-A ")
-            and not line.startswith(f"-A {prefix}")
-            and re.search(rf"-j {prefix}\S*", line)
-        ]
-        flushed = [f"-F {chain}" for chain in chains]
-        deleted = [f"-X {chain}" for chain in chains]
-        script = "\n".join([f"*{table}", *jumps, *flushed, *deleted, "COMMIT", ""])
-        run(["iptables-restore", "--noflush"], stdin=script)
+        # Rules inside the chains go with the flush.
+        jumps = [rule for rule in rules if set(chains_of(rule)) and rule.split()[1] not in chains]
+        script = [f"*{table}", *(f"-D {rule[3:]}" for rule in jumps)]
+        script += [f"-F {chain}" for chain in chains] + [f"-X {chain}" for chain in chains]
+        run(["iptables-restore", "--noflush"], stdin="\n".join([*script, "COMMIT", ""]))
+
+
+def _is_another_kubernetes_here() -> bool:
+    here = Path("/proc/self/ns/net").readlink()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (entry / "comm").read_text().strip()
+            if name in ("kubelet", "kube-proxy", "k3s-server") and (entry / "ns/net").readlink() == here:
+                return True
+        except OSError:
+            # It ended while we looked.
+            continue
+    return False
 
 
 def _rule(action: str, side: str) -> list[str]:
@@ -83,9 +116,7 @@ def _rule(action: str, side: str) -> list[str]:
 
 
 def _bridge_has_address() -> bool:
-    return any(
-        device == BRIDGE and str(address.ip) == NODE_ADDRESS for device, address in _addresses()
-    )
+    return any(device == BRIDGE and str(address.ip) == NODE_ADDRESS for device, address in _addresses())
 
 
 def _addresses() -> list[tuple[str, ipaddress.IPv4Interface]]:

@@ -35,6 +35,8 @@ FOR_IMAGES: Mapping[str, str] = {
     "buildah": "buildah",
     "mmdebstrap": "mmdebstrap",
     "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+    # Ubuntu has none by default, and the packages of the bases are Debian's.
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 
 # The oldest `go` that fetches the toolchain a go.mod asks for by itself.

@@ -116,6 +116,10 @@ class State:
         return self.folder / "cni"
 
     @property
+    def programs(self) -> Path:
+        return self.folder / "programs"
+
+    @property
     def containerd_socket(self) -> Path:
         return self.volatile / "containerd.sock"
 

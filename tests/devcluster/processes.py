@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -79,17 +78,22 @@ def start(state: State, command: Command) -> Record:
         log.rename(log.with_suffix(".log.1"))
     # Before the start, so that a change during it is not missed.
     fingerprint = command.fingerprint
-    with log.open("ab") as output:
-        child = subprocess.Popen(
+    with log.open("ab") as output, Path(os.devnull).open() as nothing:
+        # Not Popen, which expects to be asked for the end of what it started.
+        pid = os.posix_spawnp(
+            command.argv[0],
             command.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=state.folder,
-            env={**os.environ, **command.env},
-            start_new_session=True,
+            {**os.environ, **command.env},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
+            ],
+            setsid=True,
+            # Python ignores SIGPIPE, and a script in the background SIGINT; children would too.
+            setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGHUP],
         )
-    record = Record(pid=child.pid, began=beginning(child.pid) or "", fingerprint=fingerprint)
+    record = Record(pid=pid, began=beginning(pid) or "", fingerprint=fingerprint)
     file = _pid_file(state, command.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(asdict(record)))

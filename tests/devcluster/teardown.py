@@ -3,16 +3,17 @@
 Pods go through the container runtime, since only it gives back their network namespaces,
 addresses and rules; then the processes by their pid files, backwards; then what may be left in
 the kernel. Each step looks at what is there, so `down` also ends a cluster that is half dead,
-and a second `down` finds nothing to do.
+and a second `down` finds nothing to do. It builds nothing: it uses the programs of the last `up`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
-import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import network, places
@@ -21,7 +22,7 @@ from .components import components
 from .packages import FOR_THE_CLUSTER, ensure, require_root
 from .places import State, locked
 from .processes import running, start, stop
-from .toolchain import Toolchain, toolchain
+from .toolchain import Toolchain, remembered
 
 CGROUPS = Path("/sys/fs/cgroup")
 # Hard-coded in the kubelet: links to the pods' logs for log collectors.
@@ -35,38 +36,56 @@ def down(*, keep_state: bool) -> None:
         return
     require_root()
     ensure(FOR_THE_CLUSTER)
-    tools = toolchain()
     with locked("devcluster"):
         say("Stopping devcluster: about 10 s")
-        _take_down(state, tools)
+        namespaces = _pod_networks(state)
+        _stop_everything(state, remembered(state))
+        _clean_the_kernel(state, namespaces)
+        shutil.rmtree(state.volatile, ignore_errors=True)
         if not keep_state:
             shutil.rmtree(state.folder)
 
 
-def _take_down(state: State, tools: Toolchain) -> None:
+def _stop_everything(state: State, tools: Toolchain | None) -> None:
     # The kubelet first: it would start again every pod that goes.
     for name in ("volume-provisioner", "coredns", "kubelet"):
         stop(state, name)
-    _remove_sandboxes(state, tools)
-    for component in reversed(components(state, tools)):
-        stop(state, component.name)
-    _end_leftover_shims(state)
+    if tools is not None:
+        _remove_sandboxes(state, tools)
+    # By what was started, not by what this version would start.
+    for name in sorted(file.stem for file in state.pids.glob("*.json")):
+        if name != "etcd":
+            stop(state, name)
+    stop(state, "etcd")
+    for shim in _shims(state):
+        _kill_with_children(shim)
+    if tools is not None:
+        succeeds([tools.kubernetes / "kube-proxy", "--cleanup"])
+
+
+def _clean_the_kernel(state: State, namespaces: set[Path]) -> None:
     _unmount_all(state)
-    _remove_rules(tools)
+    for namespace in namespaces:
+        # Gone, if its pod went in order. With it goes the pod's end of the link, and so the link.
+        if namespace.exists():
+            run(["umount", "--lazy", namespace])
+            namespace.unlink()
+    network.remove_pod_chains()
+    network.remove_service_chains()
     network.remove()
     _remove_cgroups()
     for link in LOG_LINKS.glob("*.log"):
         if link.is_symlink() and link.readlink().is_relative_to(state.log):
             link.unlink()
-    shutil.rmtree(state.volatile, ignore_errors=True)
 
 
 def _remove_sandboxes(state: State, tools: Toolchain) -> None:
-    containerd = next(one for one in components(state, tools) if one.name == "containerd")
     if not (state.config / "containerd.toml").exists():
         return
+    containerd = next(one for one in components(state, tools) if one.name == "containerd")
     if running(state, "containerd") is None:
         # Its shims outlive it, and it finds them again.
+        state.volatile.mkdir(parents=True, exist_ok=True)
         start(state, containerd.command)
     deadline = time.monotonic() + 20
     while not containerd.is_well() and time.monotonic() < deadline:
@@ -75,28 +94,41 @@ def _remove_sandboxes(state: State, tools: Toolchain) -> None:
     try:
         run([tools.kubernetes / "remove-sandboxes", endpoint], timeout_seconds=120)
     except DevclusterError as trouble:
-        say(f"Not every pod could be removed in order, their processes are killed: {trouble}")
+        say(f"Not every pod could be removed in order, so its processes are killed: {trouble}")
 
 
-def _end_leftover_shims(state: State) -> None:
-    """A shim names the socket of the containerd it belongs to; killing it kills its containers."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+def _pod_networks(state: State) -> set[Path]:
+    """The named network namespaces of all pods, from what runc was told at their start."""
+    found = set()
+    for spec in state.volatile.glob("io.containerd.runtime.v2.task/k8s.io/*/config.json"):
+        namespaces = json.loads(spec.read_text())["linux"]["namespaces"]
+        paths = [Path(one["path"]) for one in namespaces if one["type"] == "network" and "path" in one]
+        found |= {path for path in paths if path.name.startswith("cni-")}
+    return found
+
+
+def _shims(state: State) -> Iterator[int]:
+    """A shim is started with the socket of the containerd that it belongs to."""
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
+            # It ended while we looked.
             continue
-        is_shim = Path(words[0]).name.startswith("containerd-shim")
-        if is_shim and str(state.containerd_socket) in words:
-            _kill_tree(int(entry.name))
+        if Path(words[0]).name.startswith("containerd-shim") and str(state.containerd_socket) in words:
+            yield int(entry.name)
 
 
-def _kill_tree(pid: int) -> None:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    for number in (*map(int, listed.stdout.split()), pid):
+def _kill_with_children(pid: int) -> None:
+    """A shim's children are the first processes of containers; with those, the kernel kills all."""
+    children = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children += [int(number) for number in task.read_text().split()]
+        except OSError:
+            # The thread ended while we looked.
+            continue
+    for number in (*children, pid):
         try:
             os.kill(number, signal.SIGKILL)
         except ProcessLookupError:
@@ -104,19 +136,12 @@ def _kill_tree(pid: int) -> None:
 
 
 def _unmount_all(state: State) -> None:
-    ours = (str(state.folder), str(state.volatile))
+    ours = tuple(f"{folder}/" for folder in (state.folder, state.volatile))
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     # Innermost first. The kernel writes spaces as \040; no path of ours has one.
     for point in sorted(mounts, key=len, reverse=True):
-        if point.startswith(tuple(f"{folder}/" for folder in ours)):
+        if point.startswith(ours):
             run(["umount", "--lazy", point])
-
-
-def _remove_rules(tools: Toolchain) -> None:
-    succeeds([tools.kubernetes / "kube-proxy", "--cleanup"])
-    # What the kubelet and kube-proxy's canaries leave, and the port mappings of our CNI network.
-    for prefix in ("KUBE-", "CNI-"):
-        network.remove_chains(prefix)
 
 
 def _remove_cgroups() -> None:
@@ -127,5 +152,5 @@ def _remove_cgroups() -> None:
             try:
                 folder.rmdir()
             except OSError:
-                # Its last process is still being reaped; an empty group costs nothing.
+                # Its last process is still being reaped, or it is another kubelet's.
                 continue

@@ -7,12 +7,12 @@ per name that it answers to. It refuses to know how the programs are started (`c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .commands import run, say
 from .packages import go_program
-from .places import SOURCES, cache, key_of, made_once
+from .places import SOURCES, State, cache, key_of, made_once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,12 @@ class Toolchain:
     dns: Path
     pause: Path
 
+    def remember(self, state: State) -> None:
+        """Leave links for `status` and `down`, which must not compile what changed meanwhile."""
+        state.programs.mkdir(parents=True, exist_ok=True)
+        for item in fields(self):
+            _point(state.programs / item.name, getattr(self, item.name))
+
 
 def toolchain() -> Toolchain:
     """Build what is not built yet; where the programs are."""
@@ -67,6 +73,14 @@ def toolchain() -> Toolchain:
     return built
 
 
+def remembered(state: State) -> Toolchain | None:
+    """The programs that the last `up` used, if they still exist."""
+    links = [state.programs / item.name for item in fields(Toolchain)]
+    if not all(link.exists() for link in links):
+        return None
+    return Toolchain(*(link.resolve() for link in links))
+
+
 def _built(program: GoProgram, go: Path, release: str) -> Path:
     flags = f"-s -w {program.version_flag}".strip()
     key = key_of(program.sources, release, flags, *program.names)
@@ -74,7 +88,7 @@ def _built(program: GoProgram, go: Path, release: str) -> Path:
     def compile_into(folder: Path) -> None:
         say(f"Building {program.folder} from its Go modules: {program.usual}")
         first, *others = program.names
-        argv = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
+        argv: list[str | Path] = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
         # No libc: the pause process runs in an image that has none.
         run([*argv, "-o", folder / first, "."], cwd=program.sources, env={"CGO_ENABLED": "0"})
         for name in others:
@@ -86,8 +100,15 @@ def _built(program: GoProgram, go: Path, release: str) -> Path:
 def _publish_kubectl(built: Path) -> None:
     """A path that stays the same: `<cache>/bin/kubectl`."""
     link = cache() / "bin" / "kubectl"
-    if link.is_symlink() and link.readlink() == built:
-        return
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(built)
+    _point(link, built)
+
+
+def _point(link: Path, target: Path) -> None:
+    if link.is_symlink() and link.readlink() == target:
+        return
+    # By a rename: whoever runs it at this moment finds the old program or the new one.
+    unfinished = link.with_name(f".{link.name}.new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.symlink_to(target)
+    unfinished.rename(link)
