@@ -16,7 +16,6 @@ from typing import Any, Final, NoReturn, TypeVar, cast
 import httpx2
 import msgspec
 from lightkube.config.client_adapter import ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core import decoders
 from lightkube.core.exceptions import ApiError, ConfigError
 from lightkube.core.generic_client import BasicRequest, GenericAsyncClient
@@ -77,9 +76,13 @@ _METHODS: Final = {
 class Api(GenericAsyncClient):
     """Requests in one namespace, as the verbs of RBAC; each raises ClusterFailure."""
 
-    def __init__(self, config: KubeConfig, namespace: str, observe: Observer) -> None:
+    def __init__(self, namespace: str, observe: Observer) -> None:
+        """Find the cluster: the pod's service account, else `KUBECONFIG`. Raises ClusterFailure."""
         timeout = httpx2.Timeout(REQUEST_SECONDS, connect=2.0)
-        super().__init__(ConnectionParams(timeout=timeout), config, namespace=namespace)
+        try:
+            super().__init__(ConnectionParams(timeout=timeout), namespace=namespace)
+        except (ConfigError, OSError) as error:
+            raise ClusterFailure(Kind.UNREACHABLE, f"no cluster is configured: {error}") from error
         self._observe = observe
         self._in = namespace
 

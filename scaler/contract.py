@@ -37,6 +37,9 @@ MAX_AVERAGE_VALUE: Final = 1_000_000
 MAX_QUEUES_LENGTH: Final = 4096
 """Characters in `spec.workerSpec.queues`, commas included; bounds the cost of its CEL rules."""
 
+MAX_SCALE_EVENTS: Final = 1000
+"""Entries of `status.scaleEvents`: a change in each tick of 2 s over the longest period of a step limit."""
+
 DEFAULT_QUEUE: Final = "celery"
 DEFAULT_AVERAGE_VALUE: Final = 100
 DEFAULT_MIN_REPLICAS: Final = 1

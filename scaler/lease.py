@@ -87,3 +87,16 @@ class Lease:
         if found.holder in ("", self._identity) or abandoned:
             return await self._store.write_lease(self._identity, found, at)
         return None
+
+
+class Spectator:
+    """In the place of a Lease: never leads, so nothing is ever written."""
+
+    def held(self, at: float) -> bool:  # noqa: ARG002  # the same at all times
+        return False
+
+    async def keep(self, at: float) -> None:
+        pass
+
+    async def release(self, at: float) -> None:
+        pass

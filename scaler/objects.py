@@ -26,7 +26,7 @@ class CeleryObject:
     invalid: str | None
     """What is wrong with the spec, where it gives no policy."""
     stored_status: Mapping[str, Any]
-    """The status as it was when the scaler first saw this object; later it knows what it wrote."""
+    """What a scaler starts from; one that leads goes by what it wrote itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,22 +114,21 @@ def celery_extract(found: Celery, earlier: CeleryObject | None) -> CeleryObject 
     metadata = found.metadata
     if metadata.deletion_timestamp is not None:
         return None
-    known = earlier is not None and earlier.uid == metadata.uid
-    if known and earlier is not None and earlier.generation == metadata.generation:
-        return earlier
     policy, invalid = None, None
-    try:
-        policy = policy_of(found.spec if isinstance(found.spec, dict) else {})
-    except InvalidSpec as error:
-        invalid = str(error)
-    status = found.status if isinstance(found.status, dict) else {}
+    if earlier is not None and (earlier.uid, earlier.generation) == (metadata.uid, metadata.generation):
+        policy, invalid = earlier.policy, earlier.invalid
+    else:
+        try:
+            policy = policy_of(found.spec if isinstance(found.spec, dict) else {})
+        except InvalidSpec as error:
+            invalid = str(error)
     return CeleryObject(
         name=metadata.name,
         uid=metadata.uid,
         generation=metadata.generation,
         policy=policy,
         invalid=invalid,
-        stored_status=earlier.stored_status if known and earlier is not None else status,
+        stored_status=found.status if isinstance(found.status, dict) else {},
     )
 
 

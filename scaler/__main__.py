@@ -1,0 +1,96 @@
+"""Wires the scaler and runs it: `python -m scaler [--once] [--dry-run]`.
+
+It owns the command line, the log's form and the signals. With --dry-run nothing is written, not even the
+Lease: what would be decided is logged. With --once there is one tick; the exit code is 0 if every object
+is Ready, else 1. A wrong environment is exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from scaler.broker import RedisBroker
+from scaler.cluster import Api
+from scaler.contract import HTTP_PORT
+from scaler.lease import Lease, Spectator
+from scaler.loop import Leadership, Loop
+from scaler.namespace import Namespace
+from scaler.objects import ClusterFailure
+from scaler.settings import Settings, WrongEnvironment, load
+from scaler.telemetry import Telemetry, serve
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scaler", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--once", action="store_true", help="one tick, then exit")
+    parser.add_argument("--dry-run", action="store_true", help="decide and log, write nothing")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load(os.environ)
+    except WrongEnvironment as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+    )
+    return asyncio.run(_run(settings, once=options.once, dry_run=options.dry_run))
+
+
+async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
+    log = structlog.get_logger()
+    telemetry = Telemetry(log)
+    try:
+        api = Api(settings.namespace, telemetry.requested)
+    except ClusterFailure as failure:
+        telemetry.failed("starting", failure)
+        return 1
+    broker = RedisBroker(settings.broker_url_file, settings.layout)
+    namespace = Namespace(api, settings.namespace, settings.pod_name)
+    lease: Leadership = Spectator() if dry_run else Lease(namespace, settings.pod_name)
+    loop = Loop(
+        broker=broker,
+        cluster=namespace,
+        lease=lease,
+        telemetry=telemetry,
+        poll_seconds=settings.poll_seconds,
+    )
+    try:
+        if once:
+            return 0 if await loop.once() else 1
+        await _serve(loop, telemetry)
+        return 0
+    except ClusterFailure as failure:
+        telemetry.failed("looking once", failure)
+        return 1
+    finally:
+        await broker.close()
+        await api.close()
+
+
+async def _serve(loop: Loop, telemetry: Telemetry) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = await serve(telemetry, loop.alive, "0.0.0.0", HTTP_PORT)  # noqa: S104  # a pod's own network
+    try:
+        await loop.run(stop)
+    finally:
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,279 @@
+"""One round every few seconds: observe, decide, act, report. The only file that owns a clock.
+
+It owns the order of reads and writes, what happens when one of them fails, and when nothing is written at
+all. It imports no client: `Broker`, `Cluster`, `Leadership` and `Telemetry` say what it expects.
+
+What a tick has to say about one pool is in `scaler.pool`, its form in `scaler.status`; what it plans for
+one is carried out by `scaler.writer`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from typing import Final, Protocol
+
+from scaler import status
+from scaler.backlog import Backlog, BrokerFailure
+from scaler.contract import Ready
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
+from scaler.pool import Pool, Sight
+from scaler.writer import Journal, Plan, Writer, Writes
+
+FIGURES_SECONDS: Final = 5.0
+"""How often an object's figures are refreshed while they change."""
+FIGURES_PER_SECOND: Final = 20
+"""Refreshes a second over all objects: a thousand busy ones wait longer each."""
+ALIVE_SECONDS: Final = 10.0
+ALIVE_POLLS: Final = 5
+RELEASE_SECONDS: Final = 0.5
+FIRST_READ_SECONDS: Final = 15.0
+
+
+class Broker(Protocol):
+    async def read(self, queues: Collection[str]) -> Backlog:
+        """Raises BrokerFailure."""
+
+
+class Cluster(Writes, Protocol):
+    async def follow(self) -> None: ...
+    def snapshot(self) -> Snapshot:
+        """Raises ClusterFailure as long as the namespace was not read."""
+
+
+class Leadership(Protocol):
+    """Who may write. `keep` and `release` raise ClusterFailure."""
+
+    def held(self, at: float) -> bool: ...
+    async def keep(self, at: float) -> None: ...
+    async def release(self, at: float) -> None: ...
+
+
+class Telemetry(Journal, Protocol):
+    """Told of everything, for metrics and the log."""
+
+    def judged(self, pool: Pool, report: status.Report, deployment: Deployment | None) -> None: ...
+    def forgot(self, name: str) -> None: ...
+    def broker_read(self, seconds: float, backlog: Backlog | BrokerFailure) -> None: ...
+    def ticked(self, at: float, *, good: bool, leading: bool) -> None: ...
+
+
+class Loop:
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        cluster: Cluster,
+        lease: Leadership,
+        telemetry: Telemetry,
+        poll_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._broker = broker
+        self._cluster = cluster
+        self._lease = lease
+        self._telemetry = telemetry
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._pools: dict[str, Pool] = {}
+        self._writer = Writer(cluster, telemetry, leading_at=self._leading_at)
+        self._ticked_at = clock()
+
+    def alive(self) -> bool:
+        """Whether the loop still turns, whatever it finds: what /healthz answers."""
+        age = self._clock() - self._ticked_at
+        return age < max(ALIVE_SECONDS, ALIVE_POLLS * self._poll_seconds)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Turn until `stop` is set, then give the lease back. No exception leaves it."""
+        tasks = [
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(self._keep_lease()),
+            asyncio.create_task(self._turn()),
+        ]
+        await stop.wait()
+        # Cancelling in the middle of a tick is one of the kills that law 5 is about.
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(ClusterFailure, TimeoutError):
+            async with asyncio.timeout(RELEASE_SECONDS):
+                await self._lease.release(self._clock())
+
+    async def _turn(self) -> None:
+        while True:
+            begin = self._clock()
+            read = True
+            try:
+                await self.tick(begin)
+            except ClusterFailure as failure:
+                read = failure.kind is not Kind.NOT_READ_YET
+                if read:
+                    self._telemetry.failed("reading the namespace", failure)
+            except Exception as error:  # the loop outlives every mistake in a tick
+                self._telemetry.crashed("tick", error)
+            self._ticked_at = self._clock()
+            poll = self._poll_seconds if read else 0.1
+            # Jitter keeps the scalers of many stacks from asking one broker in step.
+            wait = poll * random.uniform(0.9, 1) - (self._ticked_at - begin)  # noqa: S311  # no secret
+            await asyncio.sleep(max(0.05, wait))
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._cluster.follow()
+            except Exception as error:  # as above
+                self._telemetry.crashed("watch", error)
+            await asyncio.sleep(1)
+
+    async def _keep_lease(self) -> None:
+        while True:
+            try:
+                await self._lease.keep(self._clock())
+            except ClusterFailure as failure:
+                self._telemetry.failed("holding the lease", failure)
+            except Exception as error:  # as above
+                self._telemetry.crashed("lease", error)
+            await asyncio.sleep(1)
+
+    async def once(self) -> bool:
+        """One tick and no more: whether every object is Ready. Raises ClusterFailure."""
+        following = asyncio.create_task(self._follow())
+        try:
+            give_up_at = self._clock() + FIRST_READ_SECONDS
+            while not self._has_read(give_up_at):  # noqa: ASYNC110  # the snapshot is polled, as in tick
+                await asyncio.sleep(0.05)
+            await self._lease.keep(self._clock())
+            try:
+                return await self.tick(self._clock())
+            finally:
+                await self._lease.release(self._clock())
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    def _has_read(self, give_up_at: float) -> bool:
+        try:
+            self._cluster.snapshot()
+        except ClusterFailure:
+            if self._clock() >= give_up_at:
+                raise
+            return False
+        return True
+
+    async def tick(self, at: float) -> bool:
+        """One round for every object: whether all are Ready. Raises ClusterFailure where none was read."""
+        snapshot = self._cluster.snapshot()
+        self._meet(snapshot.celeries)
+        backlog = await self._read_backlog()
+        leading = self._lease.held(at)
+        targets = self._pools_by_target()
+        plans = []
+        for pool in self._pools.values():
+            try:
+                plan = self._plan(pool, snapshot, targets, backlog, at, leading=leading)
+            except Exception as error:  # one object must not keep the others from being served
+                self._telemetry.crashed(f"judging {pool.name}", error)
+                continue
+            if plan is not None:
+                plans.append(plan)
+        await self._writer.carry_out(plans)
+        good = isinstance(backlog, Backlog) and snapshot.failure is None
+        self._telemetry.ticked(at, good=good, leading=leading)
+        return good and all(pool.ready is Ready.WATCHING for pool in self._pools.values())
+
+    def _leading_at(self) -> float | None:
+        at = self._clock()
+        return at if self._lease.held(at) else None
+
+    def _meet(self, celeries: Mapping[str, CeleryObject]) -> None:
+        for name in [name for name in self._pools if name not in celeries]:
+            del self._pools[name]
+            self._telemetry.forgot(name)
+        for name, celery in celeries.items():
+            pool = self._pools.get(name)
+            if pool is None or pool.celery.uid != celery.uid:
+                self._pools[name] = Pool(celery)
+            else:
+                pool.update(celery)
+
+    def _pools_by_target(self) -> dict[str, list[str]]:
+        targets: dict[str, list[str]] = {}
+        for pool in self._pools.values():
+            if pool.policy is not None:
+                targets.setdefault(pool.policy.deployment, []).append(pool.name)
+        return targets
+
+    async def _read_backlog(self) -> Backlog | BrokerFailure:
+        queues = {queue: None for pool in self._pools.values() if pool.policy for queue in pool.policy.queues}
+        begin = self._clock()
+        backlog: Backlog | BrokerFailure
+        try:
+            backlog = await self._broker.read(queues)
+        except BrokerFailure as failure:
+            backlog = failure
+        self._telemetry.broker_read(self._clock() - begin, backlog)
+        return backlog
+
+    def _plan(
+        self,
+        pool: Pool,
+        snapshot: Snapshot,
+        targets: Mapping[str, list[str]],
+        backlog: Backlog | BrokerFailure,
+        at: float,
+        *,
+        leading: bool,
+    ) -> Plan | None:
+        """Judge one pool and find what there is to write about it."""
+        if not leading:
+            pool.restore()
+        deployment = snapshot.deployments.get(pool.policy.deployment) if pool.policy else None
+        failure = snapshot.failure
+        sight = Sight(
+            at=at,
+            deployment=deployment,
+            other_scaler=_other_scaler(pool, snapshot, targets),
+            backlog=backlog,
+            trouble=failure if failure and failure.kind is Kind.FORBIDDEN else pool.trouble,
+        )
+        report = pool.judge(sight)
+        pool.ready = report.ready
+        self._telemetry.judged(pool, report, deployment)
+        decision = report.decision
+        step = decision is not None and deployment is not None
+        if decision is None or deployment is None or decision.desired_replicas == deployment.spec_replicas:
+            step, pool.trouble = False, None
+        # What may be out of date is good enough to report, not to act on.
+        step = step and leading and failure is None and at >= pool.scale_retry_at
+        if not step:
+            report = pool.without_step(report)
+            pool.memory = report.memory
+        if not leading:
+            return None
+        later = status.document(report, pool.written, at)
+        patch = status.merge_patch(pool.written, later)
+        pressing = step or status.urgent(pool.written, later) or at >= pool.written_at + self._figures_seconds
+        if not pressing or at < pool.status_retry_at:
+            patch = {}
+        if not patch and not step and report.news == pool.announced:
+            return None
+        return Plan(
+            pool=pool, report=report, deployment=deployment if step else None, later=later, patch=patch, at=at
+        )
+
+    @property
+    def _figures_seconds(self) -> float:
+        return max(FIGURES_SECONDS, len(self._pools) / FIGURES_PER_SECOND)
+
+
+def _other_scaler(pool: Pool, snapshot: Snapshot, targets: Mapping[str, list[str]]) -> str | None:
+    if pool.policy is None:
+        return None
+    target = pool.policy.deployment
+    if target in snapshot.autoscalers:
+        return f"HorizontalPodAutoscaler/{snapshot.autoscalers[target]}"
+    return next((f"Celery/{name}" for name in targets[target] if name != pool.name), None)

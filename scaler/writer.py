@@ -1,0 +1,138 @@
+"""Carries out what a tick has planned for one pool: its status, its replicas, an event, in this order.
+
+It owns the order (law 5: a scaler killed between two writes doubles no step), when to keep quiet after a
+failure, and how many events there may be. It is told what to write by `scaler.loop`, and writes through
+whatever implements `Writes`, in the scaler `scaler.namespace`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from scaler import status
+from scaler.contract import Ready
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind
+from scaler.pool import Pool
+
+ANNOUNCE_SECONDS: Final = 10.0
+"""Time between two events about one object's reason; a change of its replicas is always told."""
+ANNOUNCEMENTS_A_TICK: Final = 20
+"""An outage changes the reason of every object at once; the rest is told by later ticks."""
+RETRY_SECONDS: Final = 30.0
+"""Time between two tries of a write that was refused for good reason: only a person can change that."""
+WRITES_AT_ONCE: Final = 8
+
+
+class Writes(Protocol):
+    """Each raises ClusterFailure."""
+
+    async def set_replicas(self, deployment: Deployment, replicas: int) -> None: ...
+    async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None: ...
+    async def create_event(
+        self, celery: CeleryObject, *, warning: bool, reason: str, action: str, note: str, at: float
+    ) -> None: ...
+
+
+class Journal(Protocol):
+    def scaled(self, pool: Pool, report: status.Report, replicas: int) -> None: ...
+    def failed(self, doing: str, failure: ClusterFailure) -> None: ...
+    def crashed(self, doing: str, error: Exception) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be written about one pool in one tick."""
+
+    pool: Pool
+    report: status.Report
+    deployment: Deployment | None
+    """Given where its replicas are to change."""
+    later: status.Document
+    patch: Mapping[str, object]
+    at: float
+
+
+class Writer:
+    def __init__(self, writes: Writes, journal: Journal, *, leading_at: Callable[[], float | None]) -> None:
+        self._writes = writes
+        self._journal = journal
+        self._leading_at = leading_at
+        self._at_once = asyncio.Semaphore(WRITES_AT_ONCE)
+        self._quiet_until = 0.0
+        self._unreachable = False
+        self._announcements_left = 0
+
+    async def carry_out(self, plans: list[Plan]) -> None:
+        """Carry out one tick's plans, side by side; a failure of one does not keep another from its turn."""
+        self._unreachable = False
+        self._announcements_left = ANNOUNCEMENTS_A_TICK
+        await asyncio.gather(*(self._carry_out(plan) for plan in plans))
+
+    async def _carry_out(self, plan: Plan) -> None:
+        pool = plan.pool
+        async with self._at_once:
+            try:
+                await self._write(plan)
+            except ClusterFailure as failure:
+                self._journal.failed(f"writing {pool.name}", failure)
+                self._unreachable = self._unreachable or failure.kind is Kind.UNREACHABLE
+                if failure.kind is Kind.SLOW_DOWN:
+                    self._quiet_until = plan.at + max(1.0, failure.retry_after_seconds)
+            except Exception as error:  # one object must not keep the others from being served
+                self._journal.crashed(f"writing {pool.name}", error)
+
+    async def _write(self, plan: Plan) -> None:
+        """Status, `/scale`, event: in this order, so that a kill between two writes doubles no step."""
+        pool, report = plan.pool, plan.report
+        if plan.patch and self._may_write():
+            try:
+                await self._writes.write_status(pool.celery, plan.patch)
+            except ClusterFailure as failure:
+                if failure.kind in (Kind.FORBIDDEN, Kind.INVALID):
+                    pool.status_retry_at = plan.at + RETRY_SECONDS
+                raise
+            pool.written, pool.written_at = plan.later, plan.at
+        elif plan.patch:
+            return
+        pool.memory = report.memory
+        decision = report.decision
+        if plan.deployment is not None and decision is not None and self._may_write():
+            try:
+                await self._writes.set_replicas(plan.deployment, decision.desired_replicas)
+            except ClusterFailure as failure:
+                if failure.kind is Kind.FORBIDDEN:
+                    pool.trouble, pool.scale_retry_at = failure, plan.at + RETRY_SECONDS
+                raise
+            pool.trouble, pool.last_scale_at = None, plan.at
+            self._journal.scaled(pool, report, plan.deployment.spec_replicas)
+        await self._announce(plan)
+
+    def _may_write(self) -> bool:
+        """Asked before each write: a process that was paused may have lost the lease meanwhile."""
+        at = self._leading_at()
+        return at is not None and at >= self._quiet_until and not self._unreachable
+
+    async def _announce(self, plan: Plan) -> None:
+        pool, report, decision = plan.pool, plan.report, plan.report.decision
+        if plan.deployment is None:
+            due = report.news != pool.announced and plan.at >= pool.announced_at + ANNOUNCE_SECONDS
+            if not due or self._announcements_left <= 0:
+                return
+            self._announcements_left -= 1
+        if not self._may_write():
+            return
+        troubled = report.ready is not Ready.WATCHING and report.news[0] != pool.announced[0]
+        pool.announced, pool.announced_at = report.news, plan.at
+        if decision is None or (troubled and plan.deployment is None):
+            reason, note, action = report.ready.value, report.ready_message, "Observe"
+        else:
+            reason, note, action = decision.reason.value, decision.message, "Observe"
+        if plan.deployment is not None and decision is not None:
+            action = "Scale"
+            note = f"{plan.deployment.spec_replicas} to {decision.desired_replicas} replicas: {note}"
+        await self._writes.create_event(
+            pool.celery, warning=troubled, reason=reason, action=action, note=note, at=plan.at
+        )
