@@ -10,7 +10,7 @@ says in one sentence what could not be had. It writes nothing, not even an event
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -25,16 +25,18 @@ from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
 from lightkube.resources.apps_v1 import Deployment, ReplicaSet
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
 from lightkube.resources.autoscaling_v2 import HorizontalPodAutoscaler
-from lightkube.resources.core_v1 import Event, Namespace, Pod
+from lightkube.resources.core_v1 import Event, Namespace, Pod, Secret
 
 from infra import reading
+from infra.fleet_schema import REVISION_ANNOTATION
 from infra.kubeconfig import settings_of
 from infra.sightings import Autoscaler, Backlog, CelerySeen, DeploymentSeen, PodSeen, Seen
 from scaler import contract
 
 TIMEOUT: Final = httpx2.Timeout(10, connect=5)
 LOG_LINES: Final = 8
-SCHEMA_REVISION: Final = f"{contract.GROUP}/schema-revision"
+STACK_LABEL: Final = "app.kubernetes.io/instance"
+"""On every object of a stack (`infra.pod_baseline.Identity`), with the stack's name."""
 URL_PASSWORD: Final = re.compile(r"(://[^/\s:@]*:)[^@\s]+@")
 """Logs are the user's: the password of a broker or database URL does not go into an error message."""
 
@@ -147,6 +149,35 @@ class Cluster:
                     found.append(Autoscaler("HorizontalPodAutoscaler", reading.name_of(hpa), target_name))
         return found
 
+    def read_stack(self, namespace: str) -> str:
+        """Whose scaler runs in this namespace; "" where there is none, or it does not say."""
+        try:
+            with self._asking():
+                scaler = self._client.get(Deployment, contract.SCALER_NAME, namespace=namespace)
+        except (NotThere, NotAllowed):
+            return ""
+        return ((scaler.metadata.labels if scaler.metadata else None) or {}).get(STACK_LABEL, "")
+
+    def read_namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        """None where there is no such namespace; nothing where this user may not see it."""
+        try:
+            with self._asking():
+                found = self._client.get(Namespace, name)
+        except NotThere:
+            return None
+        except NotAllowed:
+            return {}
+        return (found.metadata.labels if found.metadata else None) or {}
+
+    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None:
+        """None where there is no such Secret. Its values are not looked at."""
+        try:
+            with self._asking():
+                found = self._client.get(Secret, name, namespace=namespace)
+        except NotThere:
+            return None
+        return frozenset(found.data or {})
+
     def read_schema_revision(self) -> int | None:
         """Of the live CRD; None where there is no CRD, none to be seen, or no number on it."""
         try:
@@ -155,7 +186,7 @@ class Cluster:
         except (NotThere, NotAllowed):
             return None
         annotations = (crd.metadata.annotations if crd.metadata else None) or {}
-        revision = annotations.get(SCHEMA_REVISION, "")
+        revision = annotations.get(REVISION_ANNOTATION, "")
         return int(revision) if revision.isdigit() else None
 
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
