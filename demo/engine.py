@@ -23,6 +23,7 @@ from demo.commands import DemoError, cache, run, say
 from demo.environment import ROOT
 
 STACK = "local"
+STATE_FOLDER = "pulumi-demo"
 INSTALL_SECONDS = 90
 UP_SECONDS = 900
 DESTROY_SECONDS = 900
@@ -105,7 +106,7 @@ def find() -> Engine | None:
     """The CLI on PATH or the one installed by an earlier demo, and its Kubernetes provider."""
     own = _own_root() / "bin" / "pulumi"
     program = shutil.which("pulumi") or (str(own) if own.exists() else None)
-    return Engine(program, cache() / "pulumi-demo") if program else None
+    return Engine(program, cache() / STATE_FOLDER) if program else None
 
 
 def find_or_install() -> Engine | None:
@@ -129,6 +130,11 @@ def find_or_install() -> Engine | None:
         say("The installer ran and there is no pulumi.")
         return None
     return engine if _has_provider(engine) else None
+
+
+def forget() -> None:
+    """Drop the state of a stack whose cluster goes as a whole."""
+    shutil.rmtree(cache() / STATE_FOLDER, ignore_errors=True)
 
 
 def _has_provider(engine: Engine) -> bool:

@@ -27,7 +27,7 @@ def sight_of(items: Iterable[Mapping[str, Any]], name: str) -> Sight:
     status = celery.get("status", {})
     decision = status.get("decision", {})
     known = [status[figure] for figure in ("queued", "unacked") if figure in status]
-    ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
+    ready: Mapping[str, Any] = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {})
     well = ready.get("status") == "True"
     return Sight(
         waiting=sum(known) if len(known) == 2 else None,

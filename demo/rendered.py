@@ -1,0 +1,85 @@
+"""Owns the deployment without Pulumi's engine: rendered manifests, `kubectl apply`, and the Secrets.
+
+The manifests and the list of Secrets are `infra.manifests`' own output, asked for as anybody would.
+The namespace and the Celery objects' definition go first, since the rest needs them to be there.
+It waits for nothing but that; when the fleet is ready is the caller's question.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from demo.cluster import Cluster
+from demo.commands import DemoError, run
+
+Manifest = dict[str, Any]
+
+DEFINITION = "celery.celeryproject.org"
+DEFINITION_MANAGER = "celery-fleet-crd"
+"""The field manager of `infra.fleet_objects`, so that stacks of both kinds own the definition together."""
+APPLY_SECONDS = 120
+REMOVE_SECONDS = 300
+
+
+def apply(
+    cluster: Cluster,
+    stack: str,
+    settings: Mapping[str, str],
+    *,
+    change: Callable[[Manifest], Manifest] = lambda manifest: manifest,
+) -> None:
+    """`change` is for what a stack has no setting for, as an overlay of kustomize would be."""
+    manifests = [change(manifest) for manifest in render(stack, settings)]
+    first = [m for m in manifests if m["kind"] == "Namespace"]
+    definitions = [m for m in manifests if m["kind"] == "CustomResourceDefinition"]
+    _apply(cluster, first)
+    _apply(cluster, definitions, f"--field-manager={DEFINITION_MANAGER}")
+    established = ("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s")
+    cluster.kubectl(*established)
+    _make_secrets(cluster, json.loads(_ask(stack, settings, "--secrets")))
+    _apply(cluster, [m for m in manifests if m not in first and m not in definitions])
+
+
+def render(stack: str, settings: Mapping[str, str]) -> list[Manifest]:
+    return list(yaml.safe_load_all(_ask(stack, settings)))
+
+
+def remove(cluster: Cluster, namespace: str) -> None:
+    """The namespace with all that is in it; the definition stays, other stacks may need it."""
+    timeout = f"--timeout={REMOVE_SECONDS}s"
+    cluster.kubectl(
+        "delete", "namespace", namespace, "--ignore-not-found", timeout, timeout_seconds=REMOVE_SECONDS + 10
+    )
+
+
+def _ask(stack: str, settings: Mapping[str, str], *more: str) -> str:
+    chosen = [f"--set={key}={value}" for key, value in settings.items()]
+    words = [sys.executable, "-m", "infra.manifests", f"--stack={stack}", *chosen, *more]
+    return run(words, timeout_seconds=60)
+
+
+def _apply(cluster: Cluster, manifests: Iterable[Manifest], *options: str) -> None:
+    text = yaml.safe_dump_all(manifests)
+    words = ("apply", "--server-side", "--filename=-", *options)
+    cluster.kubectl(*words, stdin=text, timeout_seconds=APPLY_SECONDS)
+
+
+def _make_secrets(cluster: Cluster, wanted: Iterable[Mapping[str, Any]]) -> None:
+    """Those that are not there; one password for all the values of a Secret."""
+    for secret in wanted:
+        here = f"--namespace={secret['namespace']}"
+        try:
+            cluster.kubectl("get", "secret", secret["name"], here)
+        except DemoError:
+            password = secrets.token_urlsafe(24)
+            data = {key: form.replace("<password>", password) for key, form in secret["keys"].items()}
+            metadata = {"name": secret["name"], "namespace": secret["namespace"]}
+            # By a file: arguments show in process lists.
+            manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+            cluster.kubectl("create", "--filename=-", stdin=json.dumps(manifest))

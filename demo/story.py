@@ -1,0 +1,128 @@
+"""Owns the order of `make demo` and `make down`: cluster, images, stack, flood, and away again.
+
+What was made is left running by `up`. A step that does not come true ends it with the cluster's own
+words about why. What a flood has to do is `flood`'s matter.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from demo import cluster as clusters
+from demo import engine, images, rendered
+from demo.cluster import Cluster
+from demo.commands import DemoError, say
+from demo.diagnosis import diagnosis
+from demo.flood import flood, only_pool, wait_until_idle
+from demo.screen import Screen
+from demo.sight import look
+
+NAMESPACE = "celery-fleet-local"
+TASKS, BATCHES = 10_000, 3
+READY_SECONDS = 120
+
+
+def up() -> None:
+    began = time.monotonic()
+    cluster = clusters.find_or_make()
+    built = images.build_and_load(cluster, os.environ.get("DEMO_REGISTRY", ""))
+    try:
+        _deploy(cluster, built)
+        _flood(cluster)
+    except DemoError as trouble:
+        raise DemoError(f"{trouble}\n{diagnosis(cluster, NAMESPACE)}") from trouble
+    say(f"Done in {time.monotonic() - began:.0f} s. It is left running; `make down` removes it.\n")
+    say("\n".join(ways_in(cluster)))
+
+
+def down() -> None:
+    cluster = clusters.find()
+    if cluster is None:
+        say("There is no cluster of a demo.")
+        return
+    stack = engine.find()
+    try:
+        if stack is not None and stack.has_stack():
+            say("Removing the stack `local` with pulumi destroy: about 30 s.")
+            stack.destroy()
+        else:
+            say("Removing the stack `local` with its namespace: about 30 s.")
+            rendered.remove(cluster, NAMESPACE)
+    except DemoError as trouble:
+        if cluster.maker == "you":
+            raise
+        say(f"{trouble}\nThe cluster goes as a whole, and the stack with it.")
+        engine.forget()
+    clusters.remove(cluster)
+
+
+def watch() -> None:
+    """Show the fleet until somebody presses Ctrl-C."""
+    cluster = clusters.find()
+    if cluster is None:
+        raise DemoError("there is no cluster of a demo: `make demo` makes one")
+    pool = only_pool(cluster, NAMESPACE)
+    screen = Screen(pool.most)
+    began = time.monotonic()
+    try:
+        while True:
+            screen.show(time.monotonic() - began, look(cluster, NAMESPACE, pool.name))
+            time.sleep(1)
+    except KeyboardInterrupt:
+        screen.end()
+
+
+def ways_in(cluster: Cluster) -> list[str]:
+    """What a person opens and types next."""
+    here = f"--namespace={NAMESPACE}"
+    node = cluster.get("nodes")["items"][0]
+    address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    pages = {"flower": "", "celery-fleet-scaler": "metrics", "sample-app": ""}
+    lines = []
+    for service in cluster.get("services", here)["items"]:
+        name, port = service["metadata"]["name"], service["spec"]["ports"][0].get("nodePort")
+        if name in pages and port:
+            lines.append(f"{name:<20} http://{address}:{port}/{pages[name]}")
+    kubectl = " ".join(cluster.kubectl_words())
+    login = "-o go-template='{{index .data \"basic-auth\" | base64decode}}'"
+    return [
+        *lines,
+        f"{'login of flower':<20} {kubectl} get secret flower-auth {here} {login}",
+        f"{'its decision':<20} {kubectl} describe cel {here}",
+        f"{'watch it':<20} {kubectl} get cel {here} --watch",
+        f"{'or here':<20} .venv/bin/python -m demo watch",
+    ]
+
+
+def _deploy(cluster: Cluster, built: images.Built) -> None:
+    settings = {
+        "imageRegistry": built.registry,
+        "imageTag": built.tag,
+        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
+        **({"redisImage": built.redis} if built.redis else {}),
+    }
+    stack = engine.find_or_install()
+    if stack is not None:
+        say("Deploying the stack `local` with pulumi up: about 30 s.")
+        at = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
+        say(f"Resources: {stack.up({**settings, **at})}.")
+    else:
+        say("Deploying the stack `local` as rendered manifests with kubectl apply: about 20 s.")
+        rendered.apply(cluster, engine.STACK, settings)
+    wait = ("wait", f"--namespace={NAMESPACE}", f"--timeout={READY_SECONDS}s", "--all")
+    patience = READY_SECONDS + 10
+    cluster.kubectl(*wait, "--for=condition=Available", "deployment", timeout_seconds=patience)
+    cluster.kubectl(*wait, "--for=condition=Ready", "celery", timeout_seconds=patience)
+
+
+def _flood(cluster: Cluster) -> None:
+    pool = only_pool(cluster, NAMESPACE)
+    wait_until_idle(cluster, pool)
+    say(f"POST /flood?tasks={TASKS}&batches={BATCHES}: {TASKS * BATCHES:,} tasks for {pool.least} workers.\n")
+    course = flood(cluster, pool, Screen(pool.most), tasks=TASKS, batches=BATCHES)
+    say(
+        f"\n{course.published:,} tasks published in {course.published_seconds:.0f} s; workers "
+        f"{pool.least} -> {pool.most} after {course.out:.0f} s, queue empty after {course.empty:.0f} s, "
+        f"back at {pool.least} after {course.back:.0f} s."
+    )
