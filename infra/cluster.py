@@ -156,7 +156,8 @@ class Cluster:
                 scaler = self._client.get(Deployment, contract.SCALER_NAME, namespace=namespace)
         except (NotThere, NotAllowed):
             return ""
-        return ((scaler.metadata.labels if scaler.metadata else None) or {}).get(STACK_LABEL, "")
+        labels = (scaler.metadata.labels if scaler.metadata else None) or {}
+        return str(labels.get(STACK_LABEL, ""))
 
     def read_namespace_labels(self, name: str) -> Mapping[str, str] | None:
         """None where there is no such namespace; nothing where this user may not see it."""

@@ -22,10 +22,9 @@ UPDATING: Final = (
     "celeries",
     "config_digest",
     "on_destroy",
-    "schema_revision",
 )
-"""Properties whose change is an update. Not the timeouts, which say nothing about the fleet, and not the
-kubeconfig's path, which is one machine's matter."""
+"""Properties whose change is an update. Not the timeouts, which say nothing about the fleet; not the
+kubeconfig's path, which is one machine's matter; not the schema's revision, which another stack raises."""
 
 
 class OnDestroy(StrEnum):

@@ -75,7 +75,7 @@ def _recorded(state: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "the stack's state holds no generated password any more; a new one would lock every client "
             "out of the running broker. Give the password that the broker's Secret holds: "
-            "pulumi config set --secret brokerPassword"
+            "pulumi config set --secret redisPassword"
         )
     return {"length": state.get("length"), "result": state["result"]}
 

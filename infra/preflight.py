@@ -1,10 +1,12 @@
 """What a preview refuses, with its cure, because of what the cluster holds already.
 
 It owns the rules that need both the declaration and the cluster: another cluster than the recorded one,
-rights that lack, a CRD newer than this program's, a second writer of replicas, and a pool about to
-vanish with tasks left. It writes nothing, and it knows the cluster by what it asks of it (`Live`).
+rights that lack, another stack in the same namespace, a CRD newer than this program's, a second writer
+of replicas, and a pool about to vanish with tasks left. It writes nothing, and it knows the cluster by
+what it asks of it (`Live`).
 
-What needs no cluster is checked in `infra.settings`, before any resource exists.
+What needs no cluster is checked in `infra.settings`; what the program itself can see before it declares
+anything, in `infra.first_look`. Some is looked at in both: a lifecycle resource may be run without it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ class Live(Protocol):
     description: str
 
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
     def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
     def read_backlogs(self, namespace: str, names: Iterable[str]) -> Mapping[str, Backlog | None]: ...
@@ -52,6 +55,7 @@ def refusals(before: Declaration | None, wanted: Declaration, live: Live) -> Ite
     """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet."""
     if before is None:
         yield from _rights(wanted, live)
+    yield from _other_stack(wanted, live)
     yield from _newer_schema(wanted, live)
     yield from _other_writers(wanted, live)
     if before is not None:
@@ -79,6 +83,17 @@ def _rights(wanted: Declaration, live: Live) -> Iterator[Refusal]:
             f"{live.description} does not let you {', '.join(denied)} in namespace {wanted.namespace}: `up` "
             "would stop half-way. Ask for these rights, or choose another context: "
             "pulumi config set kubernetes:context NAME",
+        )
+
+
+def _other_stack(wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    owner = live.read_stack(wanted.namespace)
+    if owner and owner != wanted.stack:
+        yield Refusal(
+            "namespace",
+            f"stack {owner} lives in namespace {wanted.namespace}: the two would overwrite each other's "
+            "objects, and destroying one would take the other with it. Give this one its own: "
+            "pulumi config set namespace NAME",
         )
 
 

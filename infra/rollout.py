@@ -57,9 +57,7 @@ PULL_STATES: Final = frozenset(
     }
 )
 HOPELESS_PULL_STATES: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-CONFIGURATION_STATES: Final = frozenset(
-    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
-)
+CONFIGURATION_STATES: Final = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 FATAL_WARNINGS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
 
 
@@ -127,7 +125,7 @@ def rollout_troubles(deployment: DeploymentSeen, limits: Limits) -> Iterator[Tro
             patience=limits.ready_seconds,
             starting=True,
         )
-    if deployment.rolled_out:
+    if deployment.serves:
         yield from _unsettled(subject, deployment)
 
 
@@ -181,6 +179,15 @@ def _container_trouble(
             what=f"container {container.name} cannot be made ({state}): {brief(container.message)}.",
             cure="Make the Secret, ConfigMap or key that it names, or correct env, envFrom or "
             "existingSecret: pulumi config set.",
+            patience=WRITTEN_OFF_SECONDS,
+        )
+    if state == "RunContainerError" or container.exited.startswith("StartError"):
+        return Trouble(
+            # kubelet alternates RunContainerError and CrashLoopBackOff.
+            key=f"{place}/start",
+            subject=subject,
+            what=f"container {container.name} cannot start: {brief(container.exited or container.message)}.",
+            cure="Its command has to be in the image, as `celery` in a worker's: pulumi config set image.",
             patience=WRITTEN_OFF_SECONDS,
         )
     if state == "CrashLoopBackOff" or (container.exited and not container.ready):

@@ -107,13 +107,13 @@ class ProviderServer:
 
     def read(self, resource: Resource) -> Resource:
         request = provider_pb2.ReadRequest(
-            id=resource.id, properties=_struct(resource.outputs), inputs=_struct(resource.inputs)
+            id=resource.id, properties=self._properties(resource.outputs), inputs=_struct(resource.inputs)
         )
         answer = self._call("Read", request)
         return Resource(answer.id, resource.inputs, _plain(answer.properties))
 
     def delete(self, resource: Resource) -> None:
-        request = provider_pb2.DeleteRequest(id=resource.id, properties=_struct(resource.outputs))
+        request = provider_pb2.DeleteRequest(id=resource.id, properties=self._properties(resource.outputs))
         self._call("Delete", request)
 
     def up(self, declared: Mapping[str, Any], resource: Resource | None = None) -> Resource:

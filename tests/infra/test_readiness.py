@@ -104,6 +104,11 @@ def test_done_at_the_first_reading(reading: Seen) -> None:
             id="a Secret is missing",
         ),
         pytest.param(
+            seen(deployment(waiting("RunContainerError", 'exec: "celery": executable file not found'))),
+            15,
+            id="the image lacks the command",
+        ),
+        pytest.param(
             seen(deployment(waiting("CrashLoopBackOff", restarts=2, exited="Error, exit code 1"))),
             0,
             id="it crashed three times",
@@ -270,6 +275,13 @@ def test_a_pool_that_serves_on_a_full_cluster_is_a_note() -> None:
         "pulumi config set resources, concurrency or maxReplicas."
     )
     assert verdict_at(0, (0, seen(full))) == Done((note,))
+
+
+def test_a_pool_on_a_full_cluster_has_to_settle_like_any_other() -> None:
+    fresh = deployment(container(running_seconds=1), refused="exceeded quota: pods=1", updated=1, wanted=2)
+
+    assert isinstance(verdict_at(9, (0, seen(fresh))), Waiting)
+    assert isinstance(verdict_at(10, (0, seen(fresh))), Done)
 
 
 def test_memory_keeps_only_what_is_still_there() -> None:
