@@ -182,7 +182,11 @@ class Api(GenericAsyncClient):
         if code in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED):
             raise ClusterFailure(Kind.FORBIDDEN, f"the scaler may not {wanted}: {error}") from error
         kind = _KINDS.get(code, Kind.UNREACHABLE if code >= 500 else Kind.INVALID)
-        sentence = f"the Kubernetes API answered {code} to {wanted}: {error}"
+        # httpx2 adds a second line with a link to what the status code means.
+        said = str(error).partition("\n")[0]
+        if kind is Kind.NOT_FOUND and verb in ("list", "watch"):
+            said = f"is the CustomResourceDefinition {resource.plural}.{resource.group} there?"
+        sentence = f"the Kubernetes API answered {code} to {wanted}: {said}"
         raise ClusterFailure(kind, sentence, seconds) from error
 
 

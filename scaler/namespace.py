@@ -104,7 +104,7 @@ class Namespace:
             deployment,
             resource_version=int(scale.metadata.resource_version),
             spec_replicas=scale.spec.replicas,
-            foreign_write=None,
+            foreign_owner=None,
         )
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:

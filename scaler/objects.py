@@ -3,18 +3,18 @@
 It owns these shapes and nothing that talks. A thousand `Celery` objects fit in a few megabytes because
 only what is here is kept of them.
 
-`scaler.cluster` makes the extracts, `scaler.loop` works with them.
+`scaler.wire` makes the extracts, `scaler.loop` works with them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from scaler.contract import SCALER_NAME, Policy
-from scaler.decision import ForeignWrite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,15 @@ class CeleryObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicasOwner:
+    """A manager that the API server's managedFields name for `spec.replicas`."""
+
+    manager: str
+    at: float | None
+    """When it last changed a field of its own; the API server keeps no time for writes of `/scale`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     name: str
     uid: str
@@ -37,7 +46,8 @@ class Deployment:
     spec_replicas: int
     replicas: int | None
     """Pods that exist, terminating ones not counted; None until the Deployment controller has looked."""
-    foreign_write: ForeignWrite | None
+    foreign_owner: ReplicasOwner | None
+    """Who else set the replicas last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,32 +85,16 @@ class ClusterFailure(Exception):  # noqa: N818  # a fact about the cluster
         self.retry_after_seconds = retry_after_seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicasOwner:
-    """A manager that the API server's managedFields name for `spec.replicas`."""
+def foreign_owner_among(owners: list[ReplicasOwner], created_at: float) -> ReplicasOwner | None:
+    """Who set the replicas last, where it was neither the scaler nor whoever made the Deployment.
 
-    manager: str
-    at: float
-
-
-def foreign_write_among(
-    owners: list[ReplicasOwner], *, created_at: float, earlier: Deployment | None, spec_replicas: int
-) -> ForeignWrite | None:
-    """The newest change of the replicas that neither the scaler nor the object's creation made.
-
-    An entry's time also moves when its manager changes another field, so where `earlier` shows the same
-    manager with the same replicas, its time is kept. Pulumi writes the replicas at creation only.
+    Pulumi sets them at creation only, and its later changes of other fields move its entry's time.
     """
-    owners = [
+    foreign = [
         owner
         for owner in owners
-        if owner.manager != SCALER_NAME and not owner.manager.startswith("pulumi") and owner.at > created_at
+        if owner.manager != SCALER_NAME
+        and not owner.manager.startswith("pulumi")
+        and (owner.at is None or owner.at > created_at)
     ]
-    if not owners:
-        return None
-    newest = max(owners, key=lambda owner: owner.at)
-    if earlier is not None and earlier.spec_replicas == spec_replicas:
-        known = earlier.foreign_write
-        if known is not None and known.manager == newest.manager:
-            return known
-    return ForeignWrite(manager=newest.manager, at=newest.at)
+    return max(foreign, key=lambda owner: math.inf if owner.at is None else owner.at, default=None)

@@ -8,12 +8,13 @@ The arithmetic is in `scaler.decision`, the report's form in `scaler.status`, ac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from scaler import status
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Policy, Ready
-from scaler.decision import UNKNOWN, Memory, Observation, Reason, decide
+from scaler.decision import UNKNOWN, ForeignWrite, Memory, Observation, Reason, decide
 from scaler.objects import CeleryObject, ClusterFailure, Deployment
 
 
@@ -44,6 +45,7 @@ class Pool:
         self.last_scale_at: float | None = None
         self.announced = ("", "")
         self.announced_at = 0.0
+        self._foreign: tuple[tuple[str, str, int], ForeignWrite] | None = None
         self.trouble: ClusterFailure | None = None
         self.scale_retry_at = 0.0
         self.status_retry_at = 0.0
@@ -93,7 +95,7 @@ class Pool:
             unacked=unacked,
             spec_replicas=deployment.spec_replicas,
             other_scaler=sight.other_scaler,
-            foreign_write=deployment.foreign_write,
+            foreign_write=self._foreign_write(deployment, sight.at),
         )
         self.memory, self.last_scale_at = status.settle(
             self.memory, self.written, self.last_scale_at, deployment.spec_replicas
@@ -111,6 +113,25 @@ class Pool:
             memory=memory,
             last_scale_at=self.last_scale_at,
         )
+
+    def _foreign_write(self, deployment: Deployment, at: float) -> ForeignWrite | None:
+        """Somebody else's change of the replicas, with the time at which it was first seen.
+
+        The owner's own time is of no use once another of its fields changes. A change that an earlier
+        scaler has already decided about is none.
+        """
+        owner = deployment.foreign_owner
+        if owner is None:
+            self._foreign = None
+            return None
+        key = (deployment.uid, owner.manager, deployment.spec_replicas)
+        if self._foreign is None or self._foreign[0] != key:
+            first = self._foreign is None and self.ready is None
+            seen_at = at if owner.at is None else min(owner.at, at)
+            if first and status.agreed(self.written, deployment.spec_replicas):
+                seen_at = -math.inf
+            self._foreign = (key, ForeignWrite(manager=owner.manager, at=seen_at))
+        return self._foreign[1]
 
     def without_step(self, report: status.Report) -> status.Report:
         """The report of a tick that changes no replicas, whatever was decided."""

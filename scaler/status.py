@@ -113,6 +113,13 @@ def last_scale_of(stored: Document) -> float | None:
     return seconds_of(stored.get("lastScaleTime"))
 
 
+def agreed(stored: Document, spec_replicas: int) -> bool:
+    """Whether an earlier scaler has decided on just these replicas, of its own accord."""
+    decision = stored.get("decision")
+    held = isinstance(decision, Mapping) and decision.get("reason") == Reason.CHANGED_ELSEWHERE
+    return stored.get("desiredReplicas") == spec_replicas and not held
+
+
 def news_of(stored: Document) -> tuple[str, str]:
     """`Report.news` as an earlier scaler stored it."""
     ready = next((item for item in _condition_list(stored) if item.get("type") == "Ready"), {})

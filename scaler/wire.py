@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from scaler.contract import InvalidSpec, policy_of
 from scaler.lease import DURATION_SECONDS, LeaseRecord
-from scaler.objects import CeleryObject, Deployment, ReplicasOwner, foreign_write_among
+from scaler.objects import CeleryObject, Deployment, ReplicasOwner, foreign_owner_among
 from scaler.rfc3339 import seconds_of
 
 
@@ -135,13 +135,11 @@ def celery_extract(found: Celery, earlier: CeleryObject | None) -> CeleryObject 
 def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> Deployment | None:
     """The extract; `earlier` itself where the scaler's own write showed a newer version already."""
     metadata = found.metadata
-    if earlier is not None and earlier.uid != metadata.uid:
-        earlier = None
     version = int(metadata.resource_version)
-    if earlier is not None and earlier.resource_version > version:
+    if earlier is not None and earlier.uid == metadata.uid and earlier.resource_version > version:
         return earlier
     owners = [
-        ReplicasOwner(manager=entry.manager, at=seconds_of(entry.time) or 0)
+        ReplicasOwner(manager=entry.manager, at=seconds_of(entry.time))
         for entry in metadata.managed_fields
         if entry.fields_v1.spec.replicas is not UNSET
     ]
@@ -152,12 +150,7 @@ def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> D
         spec_replicas=found.spec.replicas,
         # Zero is left out of a Deployment's status, so only a status that was never written is unknown.
         replicas=found.status.replicas if found.status.observed_generation is not None else None,
-        foreign_write=foreign_write_among(
-            owners,
-            created_at=seconds_of(metadata.creation_timestamp) or 0,
-            earlier=earlier,
-            spec_replicas=found.spec.replicas,
-        ),
+        foreign_owner=foreign_owner_among(owners, seconds_of(metadata.creation_timestamp) or 0),
     )
 
 
