@@ -26,7 +26,7 @@ FOLDERS = {
     "celery-fleet-flower": ROOT / "flower",
     "celery-fleet-sample-app": ROOT / "sample_app",
 }
-"""Name of each image, as `infra` asks for it, and its build context."""
+"""Name of each image, as `infra` asks for it, and the folder of its sources and its Dockerfile."""
 
 BUILD_SECONDS = 1200
 
@@ -64,7 +64,8 @@ def build(registry: str, tag: str, *, push: bool) -> list[str]:
     for name, folder in FOLDERS.items():
         image = f"{registry}/{name}:{tag}"
         say(f"Building {image} with {builder}: about 1 min, seconds if unchanged")
-        run([builder, "build", "--tag", image, folder], timeout_seconds=BUILD_SECONDS)
+        words: list[str | Path] = [builder, "build", "--tag", image, "--file", folder / "Dockerfile", ROOT]
+        run(words, timeout_seconds=BUILD_SECONDS)
         if push:
             say(f"Pushing {image}")
             run([builder, "push", image], timeout_seconds=BUILD_SECONDS)
@@ -91,13 +92,13 @@ def _on_devcluster(cluster: Cluster, tag: str) -> Built:
     from tests.devcluster import images as store
     from tests.devcluster.commands import DevclusterError
 
+    say(f"Images: scaler, Flower and sample application, {tag}: 1 min the first time, 10 s if unchanged.")
     names = []
     try:
         redis = store.build_redis()
         for name, folder in FOLDERS.items():
             image = f"localhost/{name}:{tag}"
-            say(f"Building {image}: about 1 min the first time, seconds if unchanged")
-            store.build(folder, image)
+            store.build(ROOT, image, dockerfile=folder / "Dockerfile")
             names.append(image)
     except DevclusterError as trouble:
         raise DemoError(str(trouble)) from trouble
