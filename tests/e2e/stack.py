@@ -1,0 +1,168 @@
+"""Owns one deployed stack as a test sees it: its settings, its floods, its ledger, its waits.
+
+Every wait has a deadline, and a missed one says what was waited for; the diagnosis that follows is
+`conftest`'s. It refuses to read a failed answer as 0: a look that fails is an error of the test.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from demo import rendered
+from demo.cluster import Cluster
+from demo.flood import publish
+from demo.images import Built
+from demo.rendered import Manifest
+from demo.screen import Sight
+from demo.sight import look
+
+POOL = "default"
+WORKERS = f"{POOL}-celery-worker"
+LEAST, MOST = 2, 4
+CALM_SECONDS = 20
+LEDGER = "/ledger"
+
+# Node ports belong to the whole cluster, and several stacks share one.
+APART = {
+    "flowerServiceType": "ClusterIP",
+    "flowerNodePort": "0",
+    "scalerServiceType": "ClusterIP",
+    "scalerNodePort": "0",
+    "sampleAppNodePort": "0",
+}
+CALM = json.dumps({"scaleDown": {"stabilizationWindowSeconds": CALM_SECONDS}})
+
+
+def settings_of(namespace: str, built: Built) -> dict[str, str]:
+    return {
+        **APART,
+        "namespace": namespace,
+        "imageRegistry": built.registry,
+        "imageTag": built.tag,
+        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
+        "behavior": CALM,
+        **({"redisImage": built.redis} if built.redis else {}),
+    }
+
+
+@dataclass(slots=True)
+class Stack:
+    cluster: Cluster
+    namespace: str
+    settings: dict[str, str]
+    published: list[str] = field(default_factory=list)
+    """The ids of all recorded tasks, as they were asked for."""
+
+    def apply(self, **changes: object) -> None:
+        """Deploy the stack, or what has changed of it, as rendered manifests."""
+        self.settings |= {key: str(value) for key, value in changes.items()}
+        rendered.apply(self.cluster, "local", self.settings, change=with_ledger)
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}", stdin=stdin)
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def sight(self) -> Sight:
+        return look(self.cluster, self.namespace, POOL)
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        """Status and reason."""
+        status = self.get("celery", POOL).get("status", {})
+        found = [one for one in status.get("conditions", []) if one["type"] == kind]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def worker_pods(self) -> dict[str, str]:
+        """UID by name, of those that are not leaving."""
+        return self._pods("app.kubernetes.io/component=worker")
+
+    def scaler_pods(self) -> dict[str, str]:
+        return self._pods("app.kubernetes.io/name=celery-fleet-scaler")
+
+    def _pods(self, selector: str) -> dict[str, str]:
+        pods = self.get("pods", f"--selector={selector}")["items"]
+        return {
+            pod["metadata"]["name"]: pod["metadata"]["uid"]
+            for pod in pods
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
+    def flood(self, *, tasks: int, batches: int, ms: int) -> None:
+        """Recorded tasks: each is in the ledger when it starts and when it has finished."""
+        answer = publish(self.cluster, self.namespace, f"tasks={tasks}&batches={batches}&task=record&ms={ms}")
+        assert answer.get("published") == tasks * batches, answer
+        self.published += [f"{answer['flood']}-{b}-{n}" for b in range(batches) for n in range(tasks)]
+
+    def ledger(self) -> list[str]:
+        """Every line that the tasks of all workers, living and gone, have written."""
+        read = f"import glob; [print(open(f).read(), end='') for f in glob.glob('{LEDGER}/*.jsonl')]"
+        return self.kubectl("exec", "deployment/sample-app", "--", "python3", "-c", read).splitlines()
+
+    def wait_ready(self) -> None:
+        """Every Deployment available, the object Ready, the fewest workers running, nothing to do."""
+        self.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=50s")
+        self.wait(
+            lambda: self.condition("Ready")[0] == "True" and self.settled(LEAST),
+            f"Ready with {LEAST} idle workers",
+            60,
+        )
+
+    def settled(self, replicas: int) -> bool:
+        sight = self.sight()
+        return sight.waiting == 0 and sight.replicas == sight.ready == replicas
+
+    def wait(self, fact: Callable[[], bool], what: str, seconds: float) -> float:
+        """The seconds that it took."""
+        began = time.monotonic()
+        while not fact():
+            if time.monotonic() - began > seconds:
+                raise AssertionError(f"{what}: not within {seconds:.0f} s; last seen: {self.sight()}")
+            time.sleep(0.5)
+        return time.monotonic() - began
+
+    def unmoved(self, what: Callable[[], object], seconds: float) -> None:
+        """Asserts that an answer stays the same all that time."""
+        before = what()
+        for _ in every(2, seconds):
+            assert what() == before
+
+    def remove(self) -> None:
+        rendered.remove(self.cluster, self.namespace)
+
+
+def every(pause_seconds: float, seconds: float) -> Iterator[int]:
+    deadline = time.monotonic() + seconds
+    for turn in itertools.count():
+        yield turn
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(pause_seconds)
+
+
+def with_ledger(manifest: Manifest) -> Manifest:
+    """The stack's own manifest, with the ledger's volume for the workers and for who reads it."""
+    if manifest["kind"] != "Deployment" or manifest["metadata"]["name"] not in (WORKERS, "sample-app"):
+        return manifest
+    template = manifest["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    container["volumeMounts"].append({"name": "ledger", "mountPath": LEDGER})
+    container["env"].append({"name": "LEDGER_DIR", "value": LEDGER})
+    template["spec"]["volumes"].append({"name": "ledger", "persistentVolumeClaim": {"claimName": "ledger"}})
+    return manifest
+
+
+def ledger_claim() -> str:
+    return json.dumps(
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "ledger"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }
+    )
