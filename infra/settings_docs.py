@@ -39,7 +39,11 @@ def settings() -> Iterator[Setting]:
 
 
 def config_block() -> str:
-    """The `config` key of Pulumi.yaml. Every key has a default, or every stack would have to set it."""
+    """The `config` key of Pulumi.yaml. Every key has a default, or every stack would have to set it.
+
+    None is marked `secret`: the CLI (3.260) then wants the default, too, to be encrypted in every stack.
+    `infra.settings_rules` refuses a password that is not.
+    """
     lines = ["config:"]
     for setting in settings():
         # Only keys of the project's own may carry a schema (pulumi/pulumi#11192).
@@ -49,8 +53,6 @@ def config_block() -> str:
         if setting.type == "array":
             lines += ["    items:", f"      type: {setting.items}"]
         lines += [f"    default: {json.dumps(setting.default)}"]
-        if setting.secret:
-            lines += ["    secret: true"]
         lines += [f"    description: {json.dumps(setting.description, ensure_ascii=False)}"]
     return "\n".join(lines) + "\n"
 
