@@ -37,7 +37,7 @@ from pulumi.dynamic import (
 from infra.declaration import Declaration, OnDestroy, declaration_of
 from infra.preflight import other_cluster, refusals
 from infra.readiness import Done, Failed, Memory, Waiting, assess
-from infra.rollout import Limits
+from infra.trouble import Limits
 
 if TYPE_CHECKING:
     from infra.cluster import Cluster
@@ -166,13 +166,23 @@ class LifecycleProvider(ResourceProvider):
         from infra.cluster import Cluster, ClusterUnavailable, NotAllowed
         from infra.kubeconfig import NoCluster
 
+        vars(sys).pop("tracebacklimit", None)
         try:
             with Cluster(declared.context, declared.kubeconfig_path or self._kubeconfig) as cluster:
                 yield cluster
         except (NoCluster, ClusterUnavailable) as error:
-            raise ClusterGone(str(error)) from None
+            raise _for_people(ClusterGone(str(error))) from None
         except NotAllowed as error:
-            raise LifecycleFailed(f"your user may not read what this needs: {error}") from None
+            said = f"your user may not read what this needs: {error}"
+            raise _for_people(LifecycleFailed(said)) from None
+        except LifecycleFailed as error:
+            raise _for_people(error) from None
+
+
+def _for_people(error: LifecycleFailed) -> LifecycleFailed:
+    """The server prints the stack of whatever a provider raises; these are sentences, without one."""
+    sys.tracebacklimit = 0
+    return error
 
 
 def _refuse_other(recorded_uid: str, cluster: Cluster) -> str:
@@ -191,6 +201,7 @@ def _wait_until_ready(declared: Declaration, cluster: Cluster) -> tuple[str, ...
     )
     memory = Memory(started=time.monotonic())
     last_read = last_said = memory.started
+    said: set[str] = set()
     while True:
         try:
             seen = cluster.read_fleet(
@@ -208,9 +219,12 @@ def _wait_until_ready(declared: Declaration, cluster: Cluster) -> tuple[str, ...
                 return notes
             case Failed(message):
                 raise LifecycleFailed(message)
-            case Waiting(sentences) if now - last_said >= PROGRESS_SECONDS:
-                more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
-                _say(f"{now - memory.started:.0f} s: {sentences[0]}{more}")
+            case Waiting(troubles) if now - last_said >= PROGRESS_SECONDS:
+                new = [trouble for trouble in troubles if trouble.key not in said]
+                said.update(trouble.key for trouble in new)
+                if new:
+                    more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+                    _say(f"{now - memory.started:.0f} s: {new[0].subject}: {new[0].what}{more}")
                 last_said = now
         time.sleep(POLL_SECONDS)
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from infra.rollout import NEVER, WRITTEN_OFF_SECONDS, Limits, Trouble, brief, rollout_troubles
+from infra.rollout import rollout_troubles
 from infra.sightings import CelerySeen, Seen
+from infra.trouble import NEVER, WRITTEN_OFF_SECONDS, Limits, Trouble, brief
 from scaler.contract import KIND, SCALER_NAME, Ready
 
 CURES: Final[Mapping[str, str]] = {
@@ -43,7 +44,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    sentences: tuple[str, ...]
+    troubles: tuple[Trouble, ...]
+    """None where only time is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def assess(seen: Seen, memory: Memory, limits: Limits, now: float) -> tuple[Verd
     if overdue or waited >= last_deadline_seconds(limits):
         rest = [trouble for trouble in troubles if trouble not in overdue and trouble.clears_after is None]
         return Failed(_message([*overdue, *rest] or troubles, waited)), memory
-    return Waiting(tuple(trouble.sentence for trouble in troubles)), memory
+    return Waiting(tuple(one for one in troubles if one.clears_after is None)), memory
 
 
 def last_deadline_seconds(limits: Limits) -> float:

@@ -82,14 +82,11 @@ def pod(item: Pod, warnings: Sequence[tuple[str, str]], now: datetime) -> PodSee
     status, spec = item.status, item.spec
     if status is None or spec is None:
         return PodSeen(name=name_of(item))
-    unschedulable = next(
-        (
-            condition.message or "no reason given"
-            for condition in status.conditions or ()
-            if condition.type == "PodScheduled" and condition.reason == "Unschedulable"
-        ),
-        "",
-    )
+    conditions = {condition.type: condition for condition in status.conditions or ()}
+    scheduled = conditions.get("PodScheduled")
+    waits_for_node = scheduled is not None and scheduled.reason == "Unschedulable"
+    # Mounts come before the sandbox, and the sandbox before this condition (kubernetes 1.29 and later).
+    set_up = conditions.get("PodReadyToStartContainers")
     initial = {container.name: container for container in spec.initContainers or ()}
     declared = {container.name: container for container in spec.containers}
     return PodSeen(
@@ -101,7 +98,8 @@ def pod(item: Pod, warnings: Sequence[tuple[str, str]], now: datetime) -> PodSee
             ),
             *(_container(found, declared.get(found.name), now) for found in status.containerStatuses or ()),
         ),
-        unschedulable=unschedulable,
+        unschedulable=(scheduled.message or "no reason given") if scheduled and waits_for_node else "",
+        set_up=set_up is not None and set_up.status == "True",
         warnings=tuple(warnings),
     )
 

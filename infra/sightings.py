@@ -36,6 +36,8 @@ class PodSeen:
     """Init containers first. Empty before kubelet has taken the pod on."""
     unschedulable: str = ""
     """The scheduler's sentence."""
+    set_up: bool = False
+    """Its volumes are mounted and its network is there: older warnings about them are settled."""
     warnings: tuple[tuple[str, str], ...] = ()
     """Reason and message of its Warning events, the newest last."""
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from infra.readiness import Done, Failed, Memory, Verdict, Waiting, assess
-from infra.rollout import Limits
 from infra.sightings import CelerySeen, ContainerSeen, DeploymentSeen, PodSeen, Seen
+from infra.trouble import Limits
 from scaler.contract import SCALER_NAME, Ready
 
 LIMITS = Limits(ready_seconds=60, image_seconds=300)
@@ -32,11 +32,18 @@ def deployment(
     *containers: ContainerSeen,
     name: str = "web",
     unschedulable: str = "",
+    set_up: bool = False,
     warnings: tuple[tuple[str, str], ...] = (),
     **fields: Any,
 ) -> DeploymentSeen:
     """One pod wanted; it is available where its containers are ready."""
-    pod = PodSeen(name=f"{name}-1", containers=containers, unschedulable=unschedulable, warnings=warnings)
+    pod = PodSeen(
+        name=f"{name}-1",
+        containers=containers,
+        unschedulable=unschedulable,
+        set_up=set_up,
+        warnings=warnings,
+    )
     up = bool(containers) and all(one.ready for one in containers)
     return DeploymentSeen(**{"name": name, "available": int(up), "pods": (pod,), **fields})
 
@@ -134,6 +141,17 @@ def test_done_at_the_first_reading(reading: Seen) -> None:
             15,
             id="a Secret that is to be mounted is missing",
         ),
+        pytest.param(
+            seen(
+                deployment(
+                    waiting("ContainerCreating"),
+                    set_up=True,
+                    warnings=(("FailedMount", 'MountVolume.SetUp failed: secret "broker" not found'),),
+                )
+            ),
+            300,
+            id="a mount that failed at first and a slow image",
+        ),
         pytest.param(seen(deployment(waiting("ContainerCreating"))), 300, id="an image takes too long"),
         pytest.param(seen(deployment(container(ready=False, probed=True))), 60, id="its probe never passes"),
         pytest.param(seen(deployment(container(), generation=2)), 60, id="no controller takes it up"),
@@ -173,10 +191,9 @@ def test_one_message_lists_everything_that_is_not_ready_with_its_cure() -> None:
 
     assert verdict_at(15, (0, reading)) == Failed(
         "the fleet is not ready after 15 s:\n"
-        "- Deployment web: image registry/app:1 cannot be pulled (ImagePullBackOff): failed to pull and "
-        'unpack image "registry/app:1": not found. Build and push it (make images REGISTRY=... PUSH=1) or '
-        "correct its name (pulumi config set image, imageRegistry or imageTag); for a private registry, "
-        "pulumi config set imagePullSecrets.\n"
+        "- Deployment web: image registry/app:1 cannot be pulled (ImagePullBackOff): not found. Build and "
+        "push it (make images REGISTRY=... PUSH=1) or correct its name (pulumi config set image, "
+        "imageRegistry or imageTag); for a private registry, pulumi config set imagePullSecrets.\n"
         "- Deployment flower: pod flower-1 pulls image registry/app:1 (ContainerCreating). If the image is "
         "large or the network slow, `pulumi up` again goes on from here.\n"
         "- Celery object web: BrokerUnreachable: connection refused. See whether the broker runs and "
