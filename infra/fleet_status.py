@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from scaler import contract
+
 Schema = dict[str, Any]
 
 
@@ -53,6 +55,7 @@ STATUS: Final[Schema] = {
         "scaleEvents": {
             "type": "array",
             "description": "Recent changes of the replicas, for the step limits of `behavior`.",
+            "maxItems": contract.MAX_SCALE_EVENTS,
             "items": {
                 "type": "object",
                 "required": ["at", "change"],

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from infra.settings_rules import FLAT_SETTINGS
+from infra.settings_rules import POOL_SETTINGS, STACK_SETTINGS
 from infra.settings_schema import Setting
 
 PULUMI_YAML: Final = Path("Pulumi.yaml")
@@ -25,17 +25,18 @@ POOLS: Final = Setting(
     type="object",
     default={},
     meaning="Several pools in one stack: a name, and the keys in which the pool differs from the flat ones "
-    "(those from `image` to `paused`). Left empty, the flat keys are one pool named `default`.",
+    "(those marked *pool*). Left empty, the flat keys are one pool named `default`.",
 )
+
+
+OF_POOLS: Final = tuple(POOL_SETTINGS.values())
 
 
 def settings() -> Iterator[Setting]:
     """In the order of the table: the keys of a pool, `pools`, the stack's."""
-    known = list(FLAT_SETTINGS.values())
-    paused = next(number for number, setting in enumerate(known) if setting.name == "paused")
-    yield from known[: paused + 1]
+    yield from OF_POOLS
     yield POOLS
-    yield from known[paused + 1 :]
+    yield from STACK_SETTINGS.values()
 
 
 def config_block() -> str:
@@ -58,13 +59,17 @@ def config_block() -> str:
 
 
 def table() -> str:
-    """Markdown, one row a setting."""
+    """Markdown, one row a setting; what `pools` may override is marked."""
     rows = ["| Setting | Type | Default | Meaning |", "| --- | --- | --- | --- |"]
     for setting in settings():
         empty = setting.default in ("", (), {})
         default = "" if empty else f"`{json.dumps(setting.default).strip(chr(34))}`"
-        kind = f"{setting.type}, secret" if setting.secret else setting.type
-        rows.append(f"| `{setting.name}` | {kind} | {default} | {setting.description} |")
+        marks = [
+            setting.type,
+            *(["secret"] if setting.secret else []),
+            *(["*pool*"] if setting in OF_POOLS else []),
+        ]
+        rows.append(f"| `{setting.name}` | {', '.join(marks)} | {default} | {setting.description} |")
     return "\n".join(rows) + "\n"
 
 

@@ -16,17 +16,18 @@ from typing import Any, Final
 from infra.settings_schema import setting
 from scaler import contract
 
-DAY: Final = 24 * 60 * 60
 
-
-def _resources(cpu: str, memory: str, most_cpu: str, most_memory: str) -> Mapping[str, Any]:
-    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": most_cpu, "memory": most_memory}}
+def _resources(cpu: str, memory: str, most_cpu: str, most_memory: str, note: str = "") -> Any:
+    return setting(
+        "object",
+        {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": most_cpu, "memory": most_memory}},
+        f"Requests and limits, in the shape of a container's `resources`. {note}".strip(),
+        too_low="one pod without a memory limit can take the whole node's memory",
+    )
 
 
 SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 _NODE_PORT_MEANING = "Port on every node, from 30000 to 32767; 0 lets the cluster pick one."
-_RESOURCES_MEANING = "Requests and limits, in the shape of a container's `resources`."
-_NO_MEMORY_LIMIT = "without a memory limit one pod can take the whole node's memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +39,19 @@ class Pool:
         "string",
         "",
         "Image of the workers: your Celery app with Celery installed. It has no default.",
-        too_low="without an image there is nothing to run",
+        too_low="there is nothing to run",
     )
     celery_app: str = setting(
         "string",
         "app",
         "Celery app inside the image, as `celery -A` takes it: `module` or `module:attribute`.",
-        too_low="`celery -A` would find no app and every worker would stop at its start",
+        too_low="`celery -A` finds no app and every worker stops at its start",
     )
     queues: tuple[str, ...] = setting(
         "array",
         (contract.DEFAULT_QUEUE,),
         "Queues that the pool serves. The default is Celery's own default queue.",
-        too_low="the workers would consume from no queue and their demand would always be 0",
+        too_low="the workers consume from no queue and their demand is always 0",
     )
     min_replicas: int = setting(
         "integer",
@@ -59,7 +60,6 @@ class Pool:
         "seconds of a pod's start to the first task.",
         low=0,
         high=contract.MAX_REPLICAS,
-        too_low="fewer than no pods cannot run",
         too_high="idle pods take the cluster's place",
     )
     max_replicas: int = setting(
@@ -97,7 +97,7 @@ class Pool:
         "Seconds that a worker may take for its running tasks after it was told to stop: longer than the "
         "longest task. A worker that is done leaves at once, so a generous value costs nothing.",
         low=1,
-        high=DAY,
+        high=24 * 60 * 60,
         too_low="Kubernetes kills the worker in the middle of a task, and Redis redelivers it only after "
         "the visibility timeout, an hour later",
         too_high="a task that hangs keeps its pod, and `pulumi destroy`, that long",
@@ -117,9 +117,7 @@ class Pool:
         too_low="processes are replaced all the time and their start outweighs the tasks",
         too_high="a leak reaches the memory limit first",
     )
-    resources: Mapping[str, Any] = setting(
-        "object", _resources("100m", "128Mi", "1", "512Mi"), _RESOURCES_MEANING, too_low=_NO_MEMORY_LIMIT
-    )
+    resources: Mapping[str, Any] = _resources("100m", "128Mi", "1", "512Mi")
     env: Mapping[str, str] = setting(
         "object",
         {},
@@ -139,9 +137,7 @@ class Pool:
         "ServiceAccount of the worker pods, for cloud identities; it must exist. Empty means the "
         "namespace's default. Its token is never mounted.",
     )
-    image_pull_secrets: tuple[str, ...] = setting(
-        "array", (), "Names of the Secrets that open the images' registry; they must exist."
-    )
+    image_pull_secrets: tuple[str, ...] = setting("array", (), "Secrets that open the images' registry.")
     image_pull_policy: str = setting(
         "string",
         "IfNotPresent",
@@ -154,7 +150,7 @@ class Pool:
         "How fast the pool may grow and shrink, in the shape of a HorizontalPodAutoscaler's `behavior`. "
         "Left out, it grows at once and shrinks after 60 s of calm.",
     )
-    paused: bool = setting("boolean", False, "Keeps the pool at its present number of pods, for maintenance.")
+    paused: bool = setting("boolean", False, "Keeps the pool at its present number of pods.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,13 +200,13 @@ class Settings:
         "localhost",
         "Registry and path of this project's own images (scaler, Flower, sample app), where `make images "
         "REGISTRY=... PUSH=1` put them. The default suits a local cluster that has them loaded.",
-        too_low="images without a registry are looked for on Docker Hub, where they are not",
+        too_low="they are looked for on Docker Hub, where they are not",
     )
     image_tag: str = setting(
         "string",
         "0.1.0",
         "Tag of these images. The default is the version of this checkout.",
-        too_low="an image without a tag means `latest`, which moves",
+        too_low="`latest` is meant, which moves",
     )
     redis_image: str = setting(
         "string", "redis:8.2", "Image of the broker: Redis or Valkey with `sh`.", too_low="there is no broker"
@@ -232,13 +228,10 @@ class Settings:
         {"enabled": True, "size": "8Gi", "storageClass": ""},
         "Whether Redis keeps its data on a PersistentVolumeClaim, the claim's size, and its storage class "
         "(empty: the cluster's default).",
-        too_low="without it a restart of Redis loses every queued task",
+        too_low="a restart of Redis loses every queued task",
     )
-    redis_resources: Mapping[str, Any] = setting(
-        "object",
-        _resources("100m", "256Mi", "1", "1Gi"),
-        f"{_RESOURCES_MEANING} 1 GiB of memory holds about a million small messages.",
-        too_low=_NO_MEMORY_LIMIT,
+    redis_resources: Mapping[str, Any] = _resources(
+        "100m", "256Mi", "1", "1Gi", "1 GiB of memory holds about a million small messages."
     )
     broker_transport_options: Mapping[str, Any] = setting(
         "object",
@@ -253,30 +246,21 @@ class Settings:
         "Flower pods. Each keeps its own history, so one is right.",
         low=0,
         high=10,
-        too_low="fewer than no pods cannot run",
         too_high="pages differ from request to request",
     )
     flower_service_type: str = setting(
         "string", "ClusterIP", "How Flower is reached; it asks for a password.", choices=SERVICE_TYPES
     )
     flower_node_port: int = setting("integer", 0, _NODE_PORT_MEANING)
-    flower_resources: Mapping[str, Any] = setting(
-        "object",
-        _resources("50m", "128Mi", "500m", "256Mi"),
-        _RESOURCES_MEANING,
-        too_low=_NO_MEMORY_LIMIT,
-    )
+    flower_resources: Mapping[str, Any] = _resources("50m", "128Mi", "500m", "256Mi")
     flower_auth_secret: str = setting(
         "string",
         "",
         "Name of a Secret, made by you, whose key `basic-auth` is `user:password`. Empty means that the "
         "stack makes `flower-auth` with a random password.",
     )
-    scaler_resources: Mapping[str, Any] = setting(
-        "object",
-        _resources("50m", "96Mi", "500m", "192Mi"),
-        f"{_RESOURCES_MEANING} The scaler takes about 60 MiB, and more with hundreds of pools.",
-        too_low=_NO_MEMORY_LIMIT,
+    scaler_resources: Mapping[str, Any] = _resources(
+        "50m", "96Mi", "500m", "192Mi", "The scaler takes about 60 MiB, more with hundreds of pools."
     )
     scaler_service_type: str = setting(
         "string",
@@ -285,9 +269,7 @@ class Settings:
         choices=SERVICE_TYPES,
     )
     scaler_node_port: int = setting("integer", 0, _NODE_PORT_MEANING)
-    sample_app: bool = setting(
-        "boolean", False, "Runs the sample app, a page with a button that floods the queue."
-    )
+    sample_app: bool = setting("boolean", False, "Runs the sample app, a page that floods the queue.")
     sample_app_node_port: int = setting(
         "integer", 0, "Port of the sample app on every node, from 30000 to 32767; 0 keeps it in the cluster."
     )

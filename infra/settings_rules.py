@@ -106,7 +106,7 @@ def _outside(setting: Setting, value: int, place: Place, effect: str, nearest: i
     return Problem(
         key=place.key(setting.name),
         wrong=f"must be {_wanted(setting, 'a whole number')}, not {value}",
-        effect=effect,
+        effect=effect or "no such number can be had",
         command=place.set_command(setting.name, nearest),
     )
 
@@ -181,6 +181,13 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             wrong=f"{settings.namespace!r} is no name for a namespace (a DNS label of at most 63 characters)",
             effect="Kubernetes would refuse it",
             command=top.set_command("namespace", "<name>"),
+        )
+    if settings.kubeconfig.lstrip().startswith(("{", "apiVersion")) or "\n" in settings.kubeconfig:
+        yield Problem(
+            key="kubernetes:kubeconfig",
+            wrong="must be the path of a file, not its contents",
+            effect="the cluster's credentials would be stored in the stack's state",
+            command="pulumi config set kubernetes:kubeconfig <path>",
         )
     for field in ("image_registry", "image_tag", "redis_image"):
         if not getattr(settings, field):
