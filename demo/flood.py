@@ -24,6 +24,7 @@ EMPTY_SECONDS = 900
 IN_SECONDS = 180
 """From the last task to the fewest workers: the stack's calm, and what the last pods take to leave."""
 PUBLISH_SECONDS = 600
+TASK_MS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +68,13 @@ def publish(cluster: Cluster, namespace: str, query: str) -> dict[str, object]:
 
 
 def flood(cluster: Cluster, pool: Pool, screen: Screen, *, tasks: int, batches: int) -> Course:
+    """Tasks that wait 10 ms each: they cost the machine little, so the publisher outruns the workers."""
+    query = f"tasks={tasks}&batches={batches}&task=sleep&ms={TASK_MS}"
     answers: list[dict[str, object] | DemoError] = []
 
     def post() -> None:
         try:
-            answers.append(publish(cluster, pool.namespace, f"tasks={tasks}&batches={batches}"))
+            answers.append(publish(cluster, pool.namespace, query))
         except DemoError as trouble:
             answers.append(trouble)
 

@@ -120,7 +120,7 @@ def _deploy(cluster: Cluster, built: images.Built) -> None:
 def _flood(cluster: Cluster) -> None:
     pool = only_pool(cluster, NAMESPACE)
     wait_until_idle(cluster, pool)
-    say(f"POST /flood?tasks={TASKS}&batches={BATCHES}: {TASKS * BATCHES:,} tasks for {pool.least} workers.\n")
+    say(f"The sample application publishes {BATCHES} x {TASKS:,} tasks for {pool.least} workers.\n")
     course = flood(cluster, pool, Screen(pool.most), tasks=TASKS, batches=BATCHES)
     say(
         f"\n{course.published:,} tasks published in {course.published_seconds:.0f} s; workers "
