@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import network, node_images, pki, places
+from . import holder, network, node_images, pki, places
 from .addons import manifest
 from .commands import DevclusterError, run, say
 from .components import Component, components
@@ -43,7 +43,7 @@ def up() -> Path:
 
 def _bring_up(state: State, tools: Toolchain) -> None:
     began = time.monotonic()
-    state.volatile.mkdir(parents=True, exist_ok=True)
+    holder.claim(state)
     tools.remember(state)
     pki.ensure(state)
     for path, content in render(state).items():

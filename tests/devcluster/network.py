@@ -76,7 +76,7 @@ def remove_pod_chains() -> None:
     The plugins write the network's name into the comments of their rules.
     """
     name = re.escape(POD_NETWORK_NAME)
-    pattern = re.compile(rf'--comment "name: \\"{name}\\".* -j (CNI-[0-9a-f]+)')
+    pattern = re.compile(rf'--comment "(?:dnat )?name: \\"{name}\\".* -j (CNI-(?:DN-)?[0-9a-f]+)')
     _remove_chains(pattern.findall)
 
 

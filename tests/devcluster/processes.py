@@ -43,18 +43,21 @@ class Record:
     fingerprint: str
 
 
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def beginning(pid: int) -> str | None:
     """Boot id and start time in ticks since boot; None if there is no such (living) process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The second field is the program's name in brackets and may itself contain spaces and
     # brackets; proc(5) counts state as field 3 and starttime as field 22.
     fields = stat.rpartition(")")[2].split()
     state, started = fields[0], fields[19]
-    return None if state in "ZX" else f"{boot}/{started}"
+    return None if state in "ZX" else f"{boot()}/{started}"
 
 
 def is_alive(record: Record) -> bool:

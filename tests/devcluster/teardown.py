@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import network, places
+from . import holder, network, places
 from .commands import DevclusterError, run, say, succeeds
 from .components import components
 from .packages import FOR_THE_CLUSTER, ensure, require_root
@@ -37,13 +37,21 @@ def down(*, keep_state: bool) -> None:
     require_root()
     ensure(FOR_THE_CLUSTER)
     with locked("devcluster"):
-        say("Stopping devcluster: about 10 s")
-        namespaces = _pod_networks(state)
-        _stop_everything(state, remembered(state))
-        _clean_the_kernel(state, namespaces)
-        shutil.rmtree(state.volatile, ignore_errors=True)
+        if holder.held_by_another(state) is None:
+            say("Stopping devcluster: about 5 s")
+            namespaces = _pod_networks(state)
+            _stop_everything(state, remembered(state))
+            _clean_the_kernel(state, namespaces)
+            _remove_volatile(state)
         if not keep_state:
             shutil.rmtree(state.folder)
+
+
+def _remove_volatile(state: State) -> None:
+    if left := _mounts(state):
+        # Removing the folder would remove what is mounted there, which may be anybody's.
+        raise DevclusterError(f"These mounts could not be undone, so no file is removed: {left}")
+    shutil.rmtree(state.volatile, ignore_errors=True)
 
 
 def _stop_everything(state: State, tools: Toolchain | None) -> None:
@@ -52,11 +60,12 @@ def _stop_everything(state: State, tools: Toolchain | None) -> None:
         stop(state, name)
     if tools is not None:
         _remove_sandboxes(state, tools)
-    # By what was started, not by what this version would start.
-    for name in sorted(file.stem for file in state.pids.glob("*.json")):
-        if name != "etcd":
-            stop(state, name)
-    stop(state, "etcd")
+    # By what was started, not by what this version would start. The API server waits for the
+    # watches of its clients, and etcd must hear its last words.
+    last = ["kube-apiserver", "etcd"]
+    started = sorted(file.stem for file in state.pids.glob("*.json"))
+    for name in [*(one for one in started if one not in last), *last]:
+        stop(state, name)
     for shim in _shims(state):
         _kill_with_children(shim)
     if tools is not None:
@@ -64,11 +73,11 @@ def _stop_everything(state: State, tools: Toolchain | None) -> None:
 
 
 def _clean_the_kernel(state: State, namespaces: set[Path]) -> None:
-    _unmount_all(state)
+    for point in _mounts(state):
+        succeeds(["umount", "--lazy", point])
     for namespace in namespaces:
         # Gone, if its pod went in order. With it goes the pod's end of the link, and so the link.
-        if namespace.exists():
-            run(["umount", "--lazy", namespace])
+        if namespace.exists() and succeeds(["umount", "--lazy", namespace]):
             namespace.unlink()
     network.remove_pod_chains()
     network.remove_service_chains()
@@ -135,13 +144,12 @@ def _kill_with_children(pid: int) -> None:
             continue
 
 
-def _unmount_all(state: State) -> None:
+def _mounts(state: State) -> list[str]:
+    """Innermost first."""
     ours = tuple(f"{folder}/" for folder in (state.folder, state.volatile))
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    # Innermost first. The kernel writes spaces as \040; no path of ours has one.
-    for point in sorted(mounts, key=len, reverse=True):
-        if point.startswith(ours):
-            run(["umount", "--lazy", point])
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    # The kernel writes a space as \040; no path of ours has one.
+    return sorted((point for point in points if point.startswith(ours)), key=len, reverse=True)
 
 
 def _remove_cgroups() -> None:
