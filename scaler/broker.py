@@ -178,7 +178,7 @@ class RedisBroker:
         connection = self._connection
         if connection is None:
             connection = self._connection = _connection(url)
-            await connection.connect()  # type: ignore[no-untyped-call]  # redis-py leaves it so
+            await connection.connect()
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies: list[Any] = []
         for _ in commands:

@@ -1,0 +1,281 @@
+"""Asks Celery workers what they hold, and tells them to stop and to start consuming.
+
+It owns what the answers of Celery's remote control mean, and which of them can be relied on. It decides
+nothing: `scaler.drain` says who stops, and reads `HeldTasks` for when a worker has nothing left. A worker
+that does not answer in time is absent from every result: unknown, never idle. Nobody answers where the
+app has `worker_enable_remote_control=False`, another `control_exchange`, or a `task_serializer` that is
+not JSON; a worker of the solo pool answers between tasks only, and one that was sent SIGTERM no more.
+
+kombu is in `scaler.mailbox`, what workers say unasked in `scaler.heartbeats`. Celery's behaviour by
+version is measured in docs/decisions/0010-celery-versions.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from scaler.decision import Count
+from scaler.link import Command, ControlUnavailable, Link
+from scaler.mailbox import Mailbox
+
+__all__ = ["ControlUnavailable", "HeldTasks", "Link", "WorkerControl"]
+
+ANSWER_SECONDS: Final = 1.0
+"""How long workers may take to answer. They need milliseconds, unless their main process is blocked."""
+STEER_SECONDS: Final = 2.5
+"""How long the answer may take that workers did as told: gevent workers look up every 2 s only."""
+CALL_SECONDS: Final = 6.0
+"""How long any call may take, with a broker that hangs and with the calls before it."""
+SETTLE_SECONDS: Final = 0.5
+"""On top of the BRPOP that a worker may have under way when it stops consuming."""
+LONG_LIST: Final = 1_000
+LONG_LIST_SECONDS: Final = 60.0
+"""A worker with more than LONG_LIST tasks scheduled lists them only so often: 10,000 are 3.6 MB, and
+200 ms in which its main process does nothing else."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldTasks:
+    """What one worker holds. A task that moves while it is asked for is in one place, the later one.
+
+    Left out is what Celery itself cannot see: a prefetched task that waits for its `rate_limit`. It is
+    not acknowledged, and goes back to its queue on SIGTERM.
+    """
+
+    running: frozenset[str]
+    """Task ids."""
+    acknowledged: frozenset[str]
+    """Of the running ones, those that are in no broker any more; with `acks_late` none."""
+    reserved: frozenset[str]
+    """Prefetched and due; ids."""
+    scheduled: int
+    """Prefetched with an ETA; they too go back to their queue on SIGTERM."""
+    next_due: float | None
+    """The earliest of those ETAs, in seconds since the epoch."""
+
+    def due(self, at: float) -> Count:
+        """What the worker still has to do: running, prefetched, and perhaps scheduled tasks now due."""
+        held = len(self.running) + len(self.reserved)
+        if self.next_due is None or self.next_due > at:
+            return Count.exactly(held)
+        return Count(held + 1, held + self.scheduled)
+
+
+class WorkerControl:
+    """Remote control for one event loop; the calls are made one after the other, in a thread.
+
+    All calls raise ControlUnavailable where the broker does not take them.
+    """
+
+    def __init__(self, link: Link, *, clock: Callable[[], float] = time.time) -> None:
+        self._mailbox = Mailbox(link)
+        self._clock = clock
+        self._settle_seconds = _brpop_seconds(link.transport_options) + SETTLE_SECONDS
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker-control")
+        self._idle_since: dict[str, float] = {}
+        self._long_lists: dict[str, _Scheduled] = {}
+
+    async def tasks(self, nodes: Collection[str]) -> Mapping[str, HeldTasks]:
+        """What each of these workers holds, in one round trip."""
+        return await self._call(lambda: self._tasks(frozenset(nodes)))
+
+    async def consumed(self, nodes: Collection[str]) -> Mapping[str, frozenset[str]]:
+        """The queues that each of these workers says it consumes from."""
+        rows = await self._call(lambda: self._queues(frozenset(nodes), ANSWER_SECONDS))
+        return {node: frozenset(row.name for row in rows[node]) for node in rows}
+
+    async def stop_consuming(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
+        """Have these workers stop taking tasks from these queues; those that can take none any more.
+
+        To be called on every tick for as long as they are to stay stopped: a worker that restarted
+        consumes again. A worker is in the result once it has said for a while that it consumes from
+        nothing at all, and ask for its `tasks` only then. The while, because the BRPOP that it had under
+        way still takes a task, for a second (kombu puts it back, but a SIGTERM in between loses it). From
+        nothing at all, because a queue that the pool does not know, which is left alone, is work too.
+        """
+        stopped = await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=True))
+        now = time.monotonic()
+        for node in nodes:
+            if node in stopped:
+                self._idle_since.setdefault(node, now)
+            else:
+                self._idle_since.pop(node, None)
+        return frozenset(node for node in stopped if now - self._idle_since[node] >= self._settle_seconds)
+
+    async def resume(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
+        """Have these workers consume from all of these queues; those that say they do.
+
+        To be called again after the broker was away: before Celery 5.7 a worker forgets on a reconnect
+        that it had been told to consume again (celery/celery#7733, #10352). A worker that consumes from
+        all of them is asked and told nothing.
+        """
+        for node in nodes:
+            self._idle_since.pop(node, None)
+        return await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=False))
+
+    async def close(self) -> None:
+        """Leave nothing of ours in the broker, within a second."""
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._mailbox.close)
+        self._thread.shutdown(wait=False)
+        await asyncio.wait({closing}, timeout=1.0)
+
+    async def _call(self, act: Callable[[], _T]) -> _T:
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+        except TimeoutError:
+            sentence = f"workers could not be asked within {CALL_SECONDS:g} s: the broker hangs"
+            raise ControlUnavailable(sentence) from None
+
+    def _tasks(self, nodes: frozenset[str]) -> dict[str, HeldTasks]:
+        at = self._clock()
+        known = {node: found for node in nodes if (found := self._long_lists.get(node)) and found.good(at)}
+        # Upstream first: a task moves from scheduled to reserved to active. Asked for the other way
+        # round, one that moves meanwhile would be in neither answer.
+        scheduled, reserved, active = self._mailbox.ask(
+            [
+                Command("scheduled", nodes - known.keys()),
+                Command("reserved", nodes),
+                Command("active", nodes, {"safe": True}),
+            ],
+            ANSWER_SECONDS,
+        )
+        held: dict[str, HeldTasks] = {}
+        for node in nodes:
+            self._long_lists.pop(node, None)
+            later = known.get(node) or _scheduled(scheduled.get(node), at)
+            rows, more = _tasks_in(active.get(node)), _tasks_in(reserved.get(node))
+            if later is None or rows is None or more is None:
+                continue
+            if later.count > LONG_LIST:
+                self._long_lists[node] = later
+            held[node] = HeldTasks(
+                running=frozenset(rows),
+                acknowledged=frozenset(name for name in rows if rows[name]),
+                reserved=frozenset(more.keys() - rows.keys()),
+                scheduled=later.count,
+                next_due=later.next_due,
+            )
+        return held
+
+    def _queues(self, nodes: frozenset[str], seconds: float) -> dict[str, list[_QueueRow]]:
+        (answers,) = self._mailbox.ask([Command("active_queues", nodes)], seconds)
+        found = {node: _queue_rows(answer) for node, answer in answers.items()}
+        return {node: rows for node, rows in found.items() if rows is not None}
+
+    def _steer(self, nodes: frozenset[str], queues: frozenset[str], *, stop: bool) -> frozenset[str]:
+        """Tell those that do otherwise, and ask until they do as told or the time is over."""
+        deadline = time.monotonic() + STEER_SECONDS
+        rows = self._queues(nodes, ANSWER_SECONDS)
+        # A reply `ok` to the command only says that the worker will do it; `active_queues`, that it did.
+        self._mailbox.tell(_cancel_commands(rows, queues) if stop else _add_commands(rows, queues))
+        done: set[str] = set()
+        pause = 0.01
+        while True:
+            done |= {node for node in rows if (not rows[node] if stop else not _missing(rows[node], queues))}
+            left = frozenset(node for node in rows if node not in done)
+            # One that consumes from foreign queues only will not change however long it is asked.
+            if stop and not any(_cancel_commands({node: rows[node]}, queues) for node in left):
+                return frozenset(done)
+            if not left or time.monotonic() + pause >= deadline:
+                return frozenset(done)
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+            rows = self._queues(left, max(0.1, deadline - time.monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scheduled:
+    count: int
+    next_due: float | None
+    read_at: float
+
+    def good(self, at: float) -> bool:
+        soon = at + ANSWER_SECONDS + 1
+        return at < self.read_at + LONG_LIST_SECONDS and self.next_due is not None and self.next_due > soon
+
+
+@dataclass(frozen=True, slots=True)
+class _QueueRow:
+    name: str
+    alias: str | None
+    """Another name for it in the app: that of a `Broadcast` queue, whose name is random."""
+
+
+def _brpop_seconds(options: Mapping[str, Any]) -> float:
+    # kombu/transport/redis.py: 1 s, or `polling_interval` since kombu 5.5.
+    interval = options.get("polling_interval")
+    return max(1.0, float(interval)) if isinstance(interval, int | float) else 1.0
+
+
+def _tasks_in(answer: object) -> dict[str, bool] | None:
+    """Task id to whether it is acknowledged; None where the answer is none."""
+    try:
+        return {str(row["id"]): bool(row["acknowledged"]) for row in _rows(answer)}
+    except (KeyError, TypeError):
+        return None
+
+
+def _scheduled(answer: object, at: float) -> _Scheduled | None:
+    try:
+        etas = [_seconds(row["eta"], at) for row in _rows(answer)]
+    except (KeyError, TypeError):
+        return None
+    return _Scheduled(len(etas), min(etas, default=None), at)
+
+
+def _seconds(eta: object, at: float) -> float:
+    """An ETA that cannot be told is due."""
+    try:
+        moment = datetime.fromisoformat(eta) if isinstance(eta, str) else None
+    except ValueError:
+        return at
+    return at if moment is None or moment.tzinfo is None else moment.timestamp()
+
+
+def _queue_rows(answer: object) -> list[_QueueRow] | None:
+    try:
+        return [_QueueRow(str(row["name"]), row.get("alias")) for row in _rows(answer)]
+    except (KeyError, TypeError):
+        return None
+
+
+def _rows(answer: object) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+        raise TypeError(answer)
+    return answer
+
+
+def _missing(rows: Sequence[_QueueRow], queues: frozenset[str]) -> frozenset[str]:
+    return queues - {row.name for row in rows} - {row.alias for row in rows if row.alias}
+
+
+def _cancel_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: frozenset[str]) -> list[Command]:
+    names = {row.name for each in rows.values() for row in each if {row.name, row.alias} & queues}
+    return [
+        Command(
+            "cancel_consumer",
+            frozenset(node for node in rows if any(row.name == name for row in rows[node])),
+            {"queue": name},
+        )
+        for name in sorted(names)
+    ]
+
+
+def _add_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: frozenset[str]) -> list[Command]:
+    return [
+        Command(
+            "add_consumer",
+            frozenset(node for node in rows if name in _missing(rows[node], queues)),
+            {"queue": name},
+        )
+        for name in sorted(queues)
+    ]
