@@ -47,6 +47,7 @@ class Recorded:
     """Whole numbers are integers; what is secret is `Hidden`."""
     depends_on: frozenset[str]
     """URNs of the resources that are there before it."""
+    provider: str
     ignore_changes: tuple[str, ...]
     retain_on_delete: bool
 
@@ -79,7 +80,14 @@ class _Monitor(mocks.MockMonitor):
         self.recorded: list[Recorded] = []
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802  # gRPC's name
-        response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        # Pulumi calls this on a thread of a pool, and makes an event loop there that nobody closes.
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        try:
+            response = super().RegisterResource(request)  # type: ignore[no-untyped-call]
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
         if request.type != "pulumi:pulumi:Stack":
             self.recorded.append(
                 Recorded(
@@ -89,6 +97,7 @@ class _Monitor(mocks.MockMonitor):
                     parent=request.parent,
                     inputs=_plain(rpc.deserialize_properties(request.object)),
                     depends_on=frozenset(request.dependencies),
+                    provider=request.provider,
                     ignore_changes=tuple(request.ignoreChanges),
                     retain_on_delete=request.retainOnDelete,
                 )
@@ -115,6 +124,7 @@ def _record(settings: Settings, seen: FirstLook, password: str) -> list[Recorded
             await wait_for_rpcs()
 
         loop.run_until_complete(program())
+        loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         asyncio.set_event_loop(None)
         loop.close()

@@ -123,7 +123,7 @@ def _no_object(key: str, value: object, place: Place) -> Problem:
         key=key,
         wrong=f"must be an object, not {value!r}",
         effect="its meaning would be guessed",
-        command=Place(place.pool or "<name>").set_command("queues", "<queues>"),
+        command=Place(place.pool or "<name>").set_command("queues[0]", "<queue>"),
     )
 
 

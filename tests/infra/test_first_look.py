@@ -1,0 +1,200 @@
+"""What stops a deployment before its first write, with the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from infra import first_look
+from infra.first_look import CannotStart, FirstLook, refusals_of
+from infra.preflight import NEEDED_RIGHTS
+from tests.infra.conftest import settings
+
+
+@dataclass(slots=True, kw_only=True)
+class FakeCluster:
+    """A cluster as far as the first look asks it."""
+
+    description: str = "the cluster (context here)"
+    stack: str = ""
+    namespace: Mapping[str, str] | None = None
+    secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    denied: tuple[str, ...] = ()
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def uid(self) -> str:
+        return "the-uid"
+
+    def read_schema_revision(self) -> int | None:
+        return None
+
+    def read_stack(self, namespace: str) -> str:
+        assert namespace
+        return self.stack
+
+    def read_namespace_labels(self, name: str) -> Mapping[str, str] | None:
+        assert name
+        return self.namespace
+
+    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None:
+        assert namespace
+        return self.secrets.get(name)
+
+    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
+        assert namespace
+        self.asked += rights
+        return list(self.denied)
+
+
+def refusals(live: FakeCluster, stack: str = "dev", **overrides: str) -> list[str]:
+    return list(refusals_of(settings(stack, overrides), live))
+
+
+OURS = {first_look.STACK_LABEL: "dev"}
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(FakeCluster(), id="nothing is there yet"),
+        pytest.param(FakeCluster(namespace=OURS), id="an earlier up stopped after the namespace"),
+        pytest.param(FakeCluster(namespace=OURS, stack="dev"), id="the stack is there"),
+    ],
+)
+def test_a_stack_of_one_s_own_can_be_deployed(live: FakeCluster) -> None:
+    assert refusals(live) == []
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param(FakeCluster(namespace={first_look.STACK_LABEL: "prod"}), id="by its namespace"),
+        pytest.param(FakeCluster(namespace={}, stack="prod"), id="by its scaler"),
+    ],
+)
+def test_two_stacks_in_one_namespace_are_refused(live: FakeCluster) -> None:
+    (refusal,) = refusals(live, namespace="shared")
+
+    assert refusal == (
+        "namespace shared is stack prod's: two stacks in one namespace would overwrite each other's objects, "
+        "and destroying one would take the other with it. Choose another: pulumi config set namespace NAME"
+    )
+
+
+def test_a_namespace_that_somebody_else_made_is_not_taken_over() -> None:
+    (refusal,) = refusals(FakeCluster(namespace={"team": "shop"}), namespace="shop")
+
+    assert refusal == (
+        "namespace shop is there and no stack made it: creating it would fail, and destroying the stack "
+        "would remove what else is in it. Use it as it is: pulumi config set createNamespace false, or "
+        "choose another: pulumi config set namespace NAME"
+    )
+
+
+def test_a_namespace_that_should_be_there_is_asked_for() -> None:
+    (refusal,) = refusals(FakeCluster(), namespace="shop", createNamespace="false")
+
+    assert refusal == (
+        "namespace shop is not there, and createNamespace is false. Make it (kubectl create namespace shop), "
+        "or: pulumi config set createNamespace true"
+    )
+
+
+def test_rights_that_lack_are_named() -> None:
+    live = FakeCluster(denied=("create deployments.apps", "create namespaces"))
+
+    assert refusals(live) == [
+        (
+            "the cluster (context here) does not let you create deployments.apps, create namespaces in "
+            "namespace celery-fleet-dev. Ask for these rights, or choose another context: "
+            "pulumi config set kubernetes:context NAME"
+        )
+    ]
+    assert set(live.asked) == {
+        *NEEDED_RIGHTS,
+        ("create", "", "namespaces"),
+        ("create", "", "persistentvolumeclaims"),
+    }
+
+
+def test_rights_that_the_stack_does_not_need_are_not_asked_for() -> None:
+    live = FakeCluster(namespace={})
+
+    assert refusals(live, stack="local", namespace="shop", createNamespace="false") == []
+    assert set(live.asked) == set(NEEDED_RIGHTS)
+
+
+def test_a_stack_that_is_there_is_not_asked_for_its_rights_again() -> None:
+    """A look costs some ten requests on the first `up` and five on any other."""
+    live = FakeCluster(namespace=OURS, stack="dev")
+
+    assert refusals(live) == []
+    assert live.asked == []
+
+
+def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
+    live = FakeCluster(namespace={}, secrets={"flower": frozenset({"password"})})
+
+    found = refusals(
+        live,
+        namespace="shop",
+        createNamespace="false",
+        existingSecret="broker",
+        flowerAuthSecret="flower",
+    )
+
+    assert found == [
+        (
+            "Secret broker is not in namespace shop. Make it: kubectl create secret generic broker -n shop "
+            "--from-literal=password=... --from-literal=url=..."
+        ),
+        "Secret flower in namespace shop lacks basic-auth. Add it.",
+    ]
+
+
+def test_no_kubeconfig_is_one_plain_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+    with pytest.raises(CannotStart) as stopped:
+        first_look.look(settings("dev"))
+
+    assert str(stopped.value).startswith(
+        "stack dev cannot be deployed, nothing was changed.\n  no kubeconfig: "
+    )
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: gone\n"
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:9'}}]\n"
+        "users: [{name: u, user: {}}]\n"
+        "contexts: [{name: gone, context: {cluster: c, user: u}}]\n"
+    )
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    with pytest.raises(CannotStart, match=r"http://127\.0\.0\.1:9 \(context gone\) cannot be reached"):
+        first_look.look(settings("dev"))
+
+
+@pytest.mark.cluster
+def test_a_real_cluster_is_looked_at(kubeconfig: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    seen = first_look.look(settings("dev", {"namespace": "nobody-made-this-one"}))
+
+    assert isinstance(seen, FirstLook)
+    assert len(seen.cluster_uid) == 36
+
+
+@pytest.mark.cluster
+def test_a_real_namespace_of_somebody_else_is_refused(
+    kubeconfig: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    with pytest.raises(CannotStart, match=f"namespace {namespace} is there and no stack made it"):
+        first_look.look(settings("dev", {"namespace": namespace}))
