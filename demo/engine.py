@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -43,13 +44,13 @@ class Engine:
         return self._project / "stacks" / f"Pulumi.{STACK}.yaml"
 
     def up(self, settings: Mapping[str, str]) -> str:
-        """Deploy the stack; returns the engine's own summary."""
+        """Deploy the stack; returns the engine's own counts, as "28 created"."""
         self._prepare()
         for key, value in settings.items():
             chosen = ["--stack", STACK, "--config-file", str(self._config)]
             self._run("config", "set", key, value, *chosen, timeout_seconds=60)
         shown = self._act("up", "--yes", "--skip-preview", timeout_seconds=UP_SECONDS)
-        return " ".join(shown.partition("Resources:")[2].split())
+        return ", ".join(re.findall(r"^ +.? ?(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
 
     def destroy(self) -> None:
         """Remove the stack and all it holds; nothing to do where there is none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 from demo import cluster as clusters
 from demo import engine, images, rendered
@@ -84,14 +85,18 @@ def ways_in(cluster: Cluster) -> list[str]:
         name, port = service["metadata"]["name"], service["spec"]["ports"][0].get("nodePort")
         if name in pages and port:
             lines.append(f"{name:<20} http://{address}:{port}/{pages[name]}")
-    kubectl = " ".join(cluster.kubectl_words())
-    login = "-o go-template='{{index .data \"basic-auth\" | base64decode}}'"
+    program, *_ = cluster.kubectl_words()
+    # Only devcluster's own kubeconfig has one context, and it is the current one.
+    context = "" if cluster.maker == "devcluster" else f"--context={cluster.context} "
+    login = '-o go-template=\'{{index .data "basic-auth" | base64decode}}{{"\\n"}}\''
     return [
         *lines,
-        f"{'login of flower':<20} {kubectl} get secret flower-auth {here} {login}",
-        f"{'its decision':<20} {kubectl} describe cel {here}",
-        f"{'watch it':<20} {kubectl} get cel {here} --watch",
-        f"{'or here':<20} .venv/bin/python -m demo watch",
+        "",
+        f"export KUBECONFIG={cluster.kubeconfig} PATH={Path(program).parent}:$PATH",
+        f"kubectl {context}get cel {here} --watch      # queue, replicas, limits",
+        f"kubectl {context}describe cel {here}         # the decision, with its numbers",
+        f"kubectl {context}get secret flower-auth {here} {login}   # Flower's login",
+        ".venv/bin/python -m demo watch      # the picture above, again",
     ]
 
 
