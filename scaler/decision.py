@@ -157,8 +157,11 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
         step = hold
     else:
         step = _Step(wish, why, _arithmetic(policy, observation, wish))
-        step = _stabilize(policy, step, replicas, wishes, at)
-        step = _limit_steps(policy, step, replicas, memory.scale_events, at)
+        # At a bound there is nothing to hold back or to limit: the bound alone is the reason.
+        at_bound = wish < replicas <= policy.min_replicas or wish > replicas >= policy.max_replicas
+        if not at_bound:
+            step = _stabilize(policy, step, replicas, wishes, at)
+            step = _limit_steps(policy, step, replicas, memory.scale_events, at)
         step = _clamp(policy, step)
     decision = Decision(
         desired_replicas=step.replicas, reason=step.reason, message=step.message, limited=step.limited

@@ -81,6 +81,7 @@ class Loop:
         self._pools: dict[str, Pool] = {}
         self._writer = Writer(cluster, telemetry, leading_at=self._leading_at)
         self._ticked_at = clock()
+        self._led = False
 
     def alive(self) -> bool:
         """Whether the loop still turns, whatever it finds: what /healthz answers."""
@@ -180,6 +181,7 @@ class Loop:
                 continue
             if plan is not None:
                 plans.append(plan)
+        self._led = leading
         await self._writer.carry_out(plans)
         good = isinstance(backlog, Backlog) and snapshot.failure is None
         self._telemetry.ticked(at, good=good, leading=leading)
@@ -229,7 +231,8 @@ class Loop:
         leading: bool,
     ) -> Plan | None:
         """Judge one pool and find what there is to write about it."""
-        if not leading:
+        if not (leading and self._led):
+            # Whoever led until now wrote the status.
             pool.restore()
         deployment = snapshot.deployments.get(pool.policy.deployment) if pool.policy else None
         failure = snapshot.failure
@@ -248,7 +251,7 @@ class Loop:
         if decision is None or deployment is None or decision.desired_replicas == deployment.spec_replicas:
             step, pool.trouble = False, None
         # What may be out of date is good enough to report, not to act on.
-        step = step and leading and failure is None and at >= pool.scale_retry_at
+        step = step and leading and failure is None and at >= max(pool.scale_retry_at, pool.status_retry_at)
         if not step:
             report = pool.without_step(report)
             pool.memory = report.memory

@@ -76,6 +76,20 @@ ROWS = [
         Reason.DEMAND_FELL,
         id="nothing to do means nobody, if allowed",
     ),
+    pytest.param(
+        policy(behavior=behavior(down=rules(pods(1), stabilization_seconds=60))),
+        observation(0, replicas=2),
+        2,
+        Reason.AT_MINIMUM,
+        id="at the minimum there is no way down to be held or limited",
+    ),
+    pytest.param(
+        policy(behavior=behavior(up=rules(pods(1), stabilization_seconds=60))),
+        observation(9000, replicas=10),
+        10,
+        Reason.AT_MAXIMUM,
+        id="at the maximum there is no way up either",
+    ),
     pytest.param(policy(), observation(390), 4, Reason.DEMAND_MET, id="a demand that is met keeps them"),
     # unknown
     pytest.param(
