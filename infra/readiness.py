@@ -27,13 +27,17 @@ CURES: Final[Mapping[str, str]] = {
     Ready.OTHER_SCALER: "One scaler per namespace: remove the other, or give this stack its own namespace.",
 }
 
+BLINK_SECONDS: Final = 15
+"""A trouble that is away for no longer is still the same: a kubelet that restarts reports a failing pull as
+ContainerCreating until its next try."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Since when each trouble has been there, by its key."""
+    """When each trouble was seen first and last, by its key."""
 
     started: float
-    since: Mapping[str, float] = field(default_factory=dict)
+    seen: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +63,17 @@ Verdict = Done | Waiting | Failed
 def assess(seen: Seen, memory: Memory, limits: Limits, now: float) -> tuple[Verdict, Memory]:
     """In this order:
 
-    1. list every trouble; one that was there at the last reading keeps its clock;
+    1. list every trouble; one that was there a moment ago keeps its clock;
     2. leave out those that time alone has mended, and note those that only lack capacity;
     3. any that has outlasted its patience fails the whole, and so does the last deadline;
     4. none left: done.
     """
     listed = [*_deployments(seen, limits), *_celeries(seen, limits)]
-    since = {trouble.key: memory.since.get(trouble.key, now) for trouble in listed}
-    memory = Memory(started=memory.started, since=since)
+    kept = {key: times for key, times in memory.seen.items() if now - times[1] <= BLINK_SECONDS}
+    since = {trouble.key: kept.get(trouble.key, (now, now))[0] for trouble in listed}
+    memory = Memory(
+        started=memory.started, seen={**kept, **{key: (first, now) for key, first in since.items()}}
+    )
     present = [trouble for trouble in listed if not _mended(trouble, now - since[trouble.key])]
     notes = [trouble for trouble in present if _tolerable(trouble, seen)]
     troubles = [trouble for trouble in present if trouble not in notes]

@@ -301,8 +301,17 @@ def test_a_pool_on_a_full_cluster_has_to_settle_like_any_other() -> None:
     assert isinstance(verdict_at(10, (0, seen(fresh))), Done)
 
 
-def test_memory_keeps_only_what_is_still_there() -> None:
-    verdict, memory = assess(seen(deployment(waiting("ErrImagePull"))), Memory(started=0), LIMITS, 0)
-    verdict, memory = assess(seen(RUNNING), memory, LIMITS, 5)
+def test_a_trouble_that_blinks_keeps_its_clock() -> None:
+    """As when a kubelet restarts during a failing pull."""
+    failing = seen(deployment(waiting("ErrImagePull", NO_ANSWER)))
+    creating = seen(deployment(waiting("ContainerCreating")))
+
+    assert isinstance(verdict_at(45, (0, failing), (30, creating), (44, failing)), Failed)
+    assert isinstance(verdict_at(45, (0, failing), (20, creating), (44, failing)), Waiting)
+
+
+def test_memory_forgets_what_is_over() -> None:
+    _, memory = assess(seen(deployment(waiting("ErrImagePull"))), Memory(started=0), LIMITS, 0)
+    verdict, memory = assess(seen(RUNNING), memory, LIMITS, 16)
 
     assert (verdict, memory) == (Done(), Memory(started=0))
