@@ -212,7 +212,7 @@ async def serve(telemetry: Telemetry, alive: Callable[[], bool], host: str, port
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    await web.TCPSite(runner, host, port, shutdown_timeout=0.2).start()
+    await web.TCPSite(runner, host, port).start()
     return runner
