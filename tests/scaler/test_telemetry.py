@@ -21,7 +21,6 @@ from tests.conftest import free_port
 from tests.scaler.fakes import FakeCluster
 from tests.scaler.samples import AT
 
-
 SEVEN = Count.exactly(7)
 
 
