@@ -214,7 +214,8 @@ class Settings:
     redis_password: str = setting(
         "string",
         "",
-        "Password of the broker, set with `--secret`. Empty means that one is made at random, once.",
+        "Password of the broker, set with `--secret`. Empty means that one is made at random, once. "
+        "A new one restarts Redis and every pod that uses it.",
         secret=True,
     )
     existing_secret: str = setting(

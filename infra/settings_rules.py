@@ -200,6 +200,14 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             )
     for owner in ("flower", "scaler", "sample_app"):
         yield from _node_port(settings, owner)
+    moved = sorted({"sep", "priority_steps", "global_keyprefix"} & set(settings.broker_transport_options))
+    if settings.sample_app and moved:
+        yield Problem(
+            key="sampleApp",
+            wrong=f"brokerTransportOptions sets {', '.join(moved)}, which the sample app does not know",
+            effect="it would publish tasks under keys that no worker looks at",
+            command=top.set_command("sampleApp", "false"),
+        )
     yield from _passwords(settings, secret_keys)
 
 

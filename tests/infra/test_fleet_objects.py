@@ -45,6 +45,7 @@ class Definition:
     def apply(self, *, revision: int = fleet_schema.REVISION, more: dict[str, Any] | None = None) -> None:
         """`more` are fields of `spec` that this program does not know."""
         spec = {**copy.deepcopy(definition()), "group": self.group}
+        del spec["names"]["shortNames"]  # they are the real one's: kubectl would warn whoever asks for `cel`
         schema = spec["versions"][0]["schema"]["openAPIV3Schema"]
         schema["properties"]["spec"]["properties"] |= more or {}
         annotations = {fleet_schema.REVISION_ANNOTATION: str(revision)}

@@ -361,7 +361,7 @@ def test_flower_and_the_sample_app_are_optional() -> None:
 
 def test_transport_options_reach_workers_and_scaler() -> None:
     options = {"sep": "|", "priority_steps": [0, 5], "global_keyprefix": "shop:"}
-    program = record(settings("local", {"brokerTransportOptions": json.dumps(options)}))
+    program = record(settings("dev", {"brokerTransportOptions": json.dumps(options)}))
 
     found = dict(containers(program))
     option, value = found["workers-default-deployment"]["command"][-2:]

@@ -451,6 +451,16 @@ RULES = [
         id="a node port for a Service without one",
     ),
     pytest.param(
+        given(sampleApp="true", brokerTransportOptions={"sep": "|", "visibility_timeout": 60}),
+        one(
+            "sampleApp",
+            "brokerTransportOptions sets sep, which the sample app does not know",
+            "it would publish tasks under keys that no worker looks at",
+            "pulumi config set sampleApp false",
+        ),
+        id="a sample app that would publish elsewhere",
+    ),
+    pytest.param(
         given(existingSecret="shop-broker"),
         one(
             "existingSecret",
