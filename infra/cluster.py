@@ -231,7 +231,7 @@ class Cluster:
     def _with_logs(self, namespace: str, pod: PodSeen) -> PodSeen:
         containers = tuple(
             replace(container, log_tail=self._read_log_tail(namespace, pod.name, container.name))
-            if container.waiting == "CrashLoopBackOff"
+            if container.crashed
             else container
             for container in pod.containers
         )

@@ -81,7 +81,7 @@ def container_trouble(subject: str, pod: PodSeen, container: ContainerSeen, limi
             cure="Its command has to be in the image, as `celery` in a worker's: pulumi config set image.",
             patience=WRITTEN_OFF_SECONDS,
         )
-    if state == "CrashLoopBackOff" or (container.exited and not container.ready):
+    if container.crashed or (container.exited and not container.ready):
         return _crash_trouble(subject, pod, container, limits)
     if state:
         return _on_its_way(subject, pod, container, limits)
@@ -129,7 +129,7 @@ def _pull_trouble(subject: str, container: ContainerSeen) -> Trouble:
 
 
 def _crash_trouble(subject: str, pod: PodSeen, container: ContainerSeen, limits: Limits) -> Trouble:
-    for_sure = container.waiting == "CrashLoopBackOff" and container.restarts >= CRASHES_FOR_SURE
+    for_sure = container.crashed and container.restarts >= CRASHES_FOR_SURE
     tail = f" Its last words:\n    {container.log_tail}\n " if container.log_tail else ""
     exit_code = container.exited or "no exit code seen"
     times = f"{container.restarts + 1} times" if container.restarts else "once"

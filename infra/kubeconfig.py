@@ -22,6 +22,7 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 DEFAULT_PATH: Final = "~/.kube/config"
+KINDS: Final = ("clusters", "contexts", "users")
 EXEC_API: Final = "client.authentication.k8s.io"
 
 
@@ -71,10 +72,10 @@ def _merged(source: str) -> dict[str, Any] | None:
     merged: dict[str, Any] = {
         "current-context": next((d["current-context"] for d in documents if d.get("current-context")), None)
     }
-    for kind in ("clusters", "contexts", "users"):
+    for kind in KINDS:
         entries: dict[str, Any] = {}
         for document in documents:
-            for entry in document.get(kind) or []:
+            for entry in document[kind]:
                 entries.setdefault(entry["name"], entry)
         merged[kind] = list(entries.values())
     return merged
@@ -99,9 +100,9 @@ def _parsed(text: str, folder: Path, origin: str) -> dict[str, Any]:
                         settings[file] = str(folder / settings[file])
                 if settings.get("exec"):
                     _modernise(settings["exec"])
+        return {**document, **{kind: [*(document.get(kind) or [])] for kind in KINDS}}
     except (yaml.YAMLError, AttributeError, TypeError, KeyError) as error:
         raise NoCluster(f"{origin} is no kubeconfig: {error}") from error
-    return dict(document)
 
 
 def _modernise(plugin: dict[str, Any]) -> None:

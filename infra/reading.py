@@ -117,6 +117,7 @@ def _container(status: ContainerStatus, declared: Container | None, now: datetim
         waiting=(state.waiting.reason or "waiting") if state.waiting else "",
         message=(state.waiting.message or "") if state.waiting else "",
         restarts=status.restartCount,
+        ended=state.terminated is not None and not status.ready,
         exited=_exit(state) or _exit(status.lastState),
     )
 

@@ -24,9 +24,16 @@ class ContainerSeen:
     """kubelet's reason, as `ImagePullBackOff`; "" where it does not wait."""
     message: str = ""
     restarts: int = 0
+    ended: bool = False
+    """It is down at this moment, after its end and before its next start."""
     exited: str = ""
     """How it last ended, as `OOMKilled, exit code 137`."""
     log_tail: str = ""
+
+    @property
+    def crashed(self) -> bool:
+        """Kubernetes 1.36 calls it CrashLoopBackOff in the last instants of the back-off only."""
+        return self.ended or self.waiting == "CrashLoopBackOff"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,8 @@ from infra.lifecycle import LifecycleProvider
 from scaler import contract
 from scaler.contract import Ready
 from tests.conftest import Kubectl
+from tests.devcluster import images
+from tests.devcluster.bases import REDIS
 from tests.devcluster.pause import PAUSE_IMAGE
 from tests.infra.provider_server import UNKNOWN, ProviderError, ProviderServer, Resource
 
@@ -128,6 +130,17 @@ def crd(kubectl: Kubectl) -> None:
     manager = f"--field-manager={FIELD_MANAGER}"
     kubectl("apply", "--server-side", "--force-conflicts", manager, "-f", "-", stdin=json.dumps(manifest))
     kubectl("wait", "--for=condition=Established", f"crd/{contract.CRD_NAME}", "--timeout=30s")
+
+
+@pytest.fixture(scope="session")
+def shell_image(kubeconfig: Path) -> str:
+    """An image with a shell that the cluster has; `kubeconfig` is asked for so that there is one."""
+    if "DEMO_CONTEXT" in os.environ:
+        return "redis:8.2"
+    assert kubeconfig.exists()
+    name = images.base(REDIS)
+    images.load(name)
+    return name
 
 
 @pytest.fixture
@@ -263,6 +276,20 @@ def test_a_command_that_the_image_lacks_is_named(server: ProviderServer, stack: 
     assert seconds < 30
 
 
+def test_a_crash_is_told_with_its_last_words_and_without_passwords(
+    server: ProviderServer, stack: Stack, shell_image: str
+) -> None:
+    script = "echo cannot reach redis://app:hunter2@redis:6379/0; exit 3"
+    stack.deploy(image=shell_image, command=["sh", "-c", script])
+
+    message, seconds = failure_of(server, stack.declared(deployments=["web"]))
+
+    assert "container worker has ended 3 times (Error, exit code 3)" in message
+    assert "cannot reach redis://app:***@redis:6379/0" in message
+    assert "hunter2" not in message
+    assert seconds < 45
+
+
 def test_a_pod_that_no_node_takes_is_told_in_the_schedulers_words(
     server: ProviderServer, stack: Stack
 ) -> None:
@@ -328,6 +355,31 @@ def test_another_cluster_is_refused_at_preview_update_refresh_and_destroy(
     ):
         with pytest.raises(ProviderError, match="this is another cluster"):
             deed()
+
+
+def test_rights_that_lack_are_listed_at_the_first_preview(
+    server: ProviderServer, stack: Stack, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """One who may only look at things in this namespace."""
+    stack.kubectl("create", "serviceaccount", "guest", "-n", stack.namespace)
+    stack.kubectl(
+        *("create", "rolebinding", "guest", "-n", stack.namespace, "--clusterrole=view"),
+        f"--serviceaccount={stack.namespace}:guest",
+    )
+    settings = yaml.safe_load(kubeconfig.read_text())
+    token = stack.kubectl("create", "token", "guest", "-n", stack.namespace).strip()
+    for entry in settings["users"]:
+        entry["user"] = {"token": token}
+    guest = tmp_path / "config"
+    guest.write_text(yaml.safe_dump(settings))
+
+    inputs, ((key, reason),) = server.check(stack.declared(kubeconfig_path=str(guest)))
+
+    assert key == "context"
+    assert "does not let you create deployments.apps, create services, create secrets, " in reason
+    assert "patch customresourcedefinitions.apiextensions.k8s.io" in reason
+    assert inputs["cluster_uid"] == ""
+    assert token not in json.dumps(inputs)
 
 
 def test_a_context_that_is_not_there_is_refused_at_preview(server: ProviderServer, stack: Stack) -> None:

@@ -121,6 +121,11 @@ def test_done_at_the_first_reading(reading: Seen) -> None:
             id="it crashed three times",
         ),
         pytest.param(
+            seen(deployment(waiting("", ended=True, restarts=2, exited="Error, exit code 1"))),
+            0,
+            id="it crashed three times and its back-off is not called so yet",
+        ),
+        pytest.param(
             seen(deployment(waiting("CrashLoopBackOff", restarts=1, exited="Error, exit code 1"))),
             60,
             id="it crashed twice and does not come back",
