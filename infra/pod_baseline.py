@@ -133,7 +133,6 @@ class DeploymentArgs:
 
 
 def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOptions) -> apps.v1.Deployment:
-    surge = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}}
     metadata: Any = {
         "name": args.name,
         "namespace": args.namespace,
@@ -143,7 +142,7 @@ def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOp
     spec: Any = {
         "replicas": args.replicas,
         "revisionHistoryLimit": 3,
-        "strategy": {"type": "Recreate"} if args.recreate else surge,
+        **({"strategy": {"type": "Recreate"}} if args.recreate else {}),
         "selector": {"matchLabels": args.identity.selector},
         "template": args.template,
     }

@@ -50,6 +50,8 @@ class Recorded:
     provider: str
     ignore_changes: tuple[str, ...]
     retain_on_delete: bool
+    delete_timeout: str
+    """As `600s`; "" is the provider's own."""
 
     @property
     def is_kubernetes_object(self) -> bool:
@@ -100,6 +102,7 @@ class _Monitor(mocks.MockMonitor):
                     provider=request.provider,
                     ignore_changes=tuple(request.ignoreChanges),
                     retain_on_delete=request.retainOnDelete,
+                    delete_timeout=request.customTimeouts.delete,
                 )
             )
         return response

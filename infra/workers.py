@@ -50,7 +50,12 @@ class Workers(pulumi.ComponentResource):
                 template=self.template,
                 replicas=pool.min_replicas,
             ),
-            pulumi.ResourceOptions(parent=self, ignore_changes=["spec.replicas"]),
+            pulumi.ResourceOptions(
+                parent=self,
+                ignore_changes=["spec.replicas"],
+                # Pulumi's own limit of ten minutes would give a worker up that still has its grace period.
+                custom_timeouts=pulumi.CustomTimeouts(delete=f"{pool.grace_period_seconds + 120}s"),
+            ),
         )
         self.register_outputs({"deployment_name": self.deployment_name})
 

@@ -203,6 +203,16 @@ def test_waiting_for_pods_is_left_to_the_lifecycle_on_the_way_up_only(program: l
             assert annotations == {"pulumi.com/waitFor": "jsonpath={.metadata.uid}"}, resource.name
 
 
+def test_pulumi_gives_workers_their_grace_period_to_leave(program: list[Recorded]) -> None:
+    """Its own limit of ten minutes is shorter than a long task."""
+    for resource in of_kind(program, "Deployment"):
+        grace = resource.inputs["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        if resource.ignore_changes:
+            assert resource.delete_timeout == f"{grace + 120}s"
+        else:
+            assert grace < 600, resource.name
+
+
 def test_the_definition_stays_when_the_last_stack_goes(program: list[Recorded]) -> None:
     (definition,) = of_kind(program, "CustomResourceDefinition")
 
