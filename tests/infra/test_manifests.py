@@ -93,7 +93,7 @@ def test_what_others_need_comes_first(rendered: list[Manifest]) -> None:
 def test_the_first_lines_name_the_secrets_to_make() -> None:
     lines = manifests.render(settings("local")).splitlines()
 
-    assert lines[4:7] == [
+    assert lines[5:8] == [
         "# These Secrets are not among them; first: kubectl create namespace celery-fleet-local",
         (
             "#   kubectl create secret generic celery-broker -n celery-fleet-local "
