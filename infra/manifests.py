@@ -88,7 +88,7 @@ def header(settings: Settings, wanted: Iterable[Mapping[str, Any]]) -> str:
         "# Apply with: kubectl apply --server-side -f -",
         "# The first apply of a cluster's life ends with an error for each Celery object: kubectl looks its",
         "# kinds up before the definition among these manifests is there. Apply again.",
-        f"# Where Pulumi deploys to the same cluster, apply the definition as --field-manager={FIELD_MANAGER}.",
+        f"# Where Pulumi deploys here, too, apply the definition with --field-manager={FIELD_MANAGER}.",
     ]
     if settings.create_namespace and wanted:
         lines.append(
