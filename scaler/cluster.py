@@ -32,7 +32,6 @@ STALL_SECONDS: Final = 55.0
 PAGE: Final = 100
 """Objects a page of a list: bounds the memory that decoding takes."""
 JSON_PATCH: Final = "application/json-patch+json"
-MERGE_PATCH: Final = "application/merge-patch+json"
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 Observer = Callable[[str, str, str], None]

@@ -258,14 +258,13 @@ class Loop:
         if not leading:
             return None
         later = status.document(report, pool.written, at)
-        patch = status.merge_patch(pool.written, later)
-        pressing = step or status.urgent(pool.written, later) or at >= pool.written_at + self._figures_seconds
-        if not pressing or at < pool.status_retry_at:
-            patch = {}
-        if not patch and not step and report.news == pool.announced:
+        due = step or status.urgent(pool.written, later) or at >= pool.written_at + self._figures_seconds
+        due = due and later != pool.written and at >= pool.status_retry_at
+        document = later if due else None
+        if document is None and not step and report.news == pool.announced:
             return None
         return Plan(
-            pool=pool, report=report, deployment=deployment if step else None, later=later, patch=patch, at=at
+            pool=pool, report=report, deployment=deployment if step else None, document=document, at=at
         )
 
     @property

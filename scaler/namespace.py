@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from scaler import wire
-from scaler.cluster import JSON_PATCH, MERGE_PATCH, Api, Resource
+from scaler.cluster import JSON_PATCH, Api, Resource
 from scaler.contract import API_VERSION, GROUP, KIND, PLURAL, SCALER_NAME, VERSION
 from scaler.lease import DURATION_SECONDS, LeaseRecord
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
@@ -31,8 +31,13 @@ AUTOSCALERS: Final = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events")
 
-NOTE_LENGTH: Final = 1000
+NOTE_BYTES: Final = 1000
 """events.k8s.io/v1 takes notes below 1 kB."""
+
+TEST_FAILED: Final = "the server rejected our request"
+"""What a 422 says where an operation of a JSON patch fails; a schema's refusal names the field."""
+
+_S = TypeVar("_S", bound=Struct)
 
 
 class _KindSource:
@@ -68,9 +73,10 @@ class Namespace:
         return (self._celeries, self._deployments, self._autoscalers)
 
     def snapshot(self) -> Snapshot:
-        """Raises ClusterFailure as long as a kind was never read."""
+        """Raises ClusterFailure as long as a kind was never read, or its first watch is not answered."""
         failure = next((kind.failure for kind in self._kinds if kind.failure), None)
-        if not all(kind.listed for kind in self._kinds):
+        read = all(kind.listed and (kind.opened or kind.failure) for kind in self._kinds)
+        if not read:
             raise failure or ClusterFailure(Kind.NOT_READ_YET, "the namespace has not been read yet")
         return Snapshot(
             celeries=self._celeries.items,
@@ -86,20 +92,7 @@ class Namespace:
             _unchanged(deployment),
             {"op": "add", "path": "/spec/replicas", "value": replicas},
         ]
-        try:
-            scale = await self._api.call(
-                "patch",
-                DEPLOYMENT_SCALE,
-                wire.Scale,
-                name=deployment.name,
-                body=patch,
-                content_type=JSON_PATCH,
-            )
-        except ClusterFailure as failure:
-            if failure.kind is Kind.INVALID:
-                sentence = f"{deployment.name} changed while the scaler decided: {failure.sentence}"
-                raise ClusterFailure(Kind.CONFLICT, sentence) from failure
-            raise
+        scale = await self._patch(DEPLOYMENT_SCALE, deployment.name, patch, wire.Scale)
         self._deployments.items[deployment.name] = replace(
             deployment,
             resource_version=int(scale.metadata.resource_version),
@@ -108,11 +101,27 @@ class Namespace:
         )
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:
-        """Merge into the status of this very object: one of the same name made since conflicts."""
-        body = {"metadata": {"uid": celery.uid}, "status": status}
-        await self._api.call(
-            "patch", CELERY_STATUS, wire.Anything, name=celery.name, body=body, content_type=MERGE_PATCH
-        )
+        """Store the whole status of this very object: one of the same name made since conflicts.
+
+        A JSON patch because it can test the uid: a merge patch of a custom resource's `/status` takes any
+        (seen on 1.36). Nobody else writes it, so the whole can be replaced.
+        """
+        patch: list[dict[str, object]] = [
+            {"op": "test", "path": "/metadata/uid", "value": celery.uid},
+            {"op": "add", "path": "/status", "value": status},
+        ]
+        await self._patch(CELERY_STATUS, celery.name, patch, wire.Anything)
+
+    async def _patch(self, resource: Resource, name: str, patch: object, answer: type[_S]) -> _S:
+        try:
+            return await self._api.call(
+                "patch", resource, answer, name=name, body=patch, content_type=JSON_PATCH
+            )
+        except ClusterFailure as failure:
+            if failure.kind is Kind.INVALID and TEST_FAILED in failure.sentence:
+                sentence = f"{name} changed while the scaler decided: {failure.sentence}"
+                raise ClusterFailure(Kind.CONFLICT, sentence) from failure
+            raise
 
     async def create_event(
         self, celery: CeleryObject, *, warning: bool, reason: str, action: str, note: str, at: float
@@ -126,7 +135,7 @@ class Namespace:
             "action": action,
             "reason": reason,
             "regarding": {**regarding, "name": celery.name, "uid": celery.uid},
-            "note": note[:NOTE_LENGTH],
+            "note": note.encode()[:NOTE_BYTES].decode(errors="ignore"),
             "type": "Warning" if warning else "Normal",
         }
         await self._api.call("create", EVENTS, wire.Anything, body=body)

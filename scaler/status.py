@@ -30,7 +30,7 @@ FIELDS: Final = (
     "decision",
     "conditions",
 )
-"""What the scaler writes; any other field of a stored status is left as it is."""
+"""What the scaler writes; any other field of a stored status is kept as it is."""
 
 _STEADY: Final = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_TOLERANCE: "Steady"}
 """Reasons between which a steady load flickers: a change from one to the other is no news."""
@@ -64,8 +64,12 @@ def reason_class(reason: str) -> str:
 
 
 def document(report: Report, earlier: Document, at: float) -> dict[str, Any]:
-    """The status to store; conditions that did not change keep the time of `earlier`."""
+    """The status to store. Conditions that did not change keep the time of `earlier`.
+
+    What is unknown is left out, and so is gone from the stored status.
+    """
     fields: dict[str, Any] = {
+        **{name: value for name, value in earlier.items() if name not in FIELDS},
         "observedGeneration": report.generation,
         "replicas": report.replicas,
         "queued": report.queued.exact,
@@ -83,15 +87,6 @@ def document(report: Report, earlier: Document, at: float) -> dict[str, Any]:
 def urgent(earlier: Document, later: Document) -> bool:
     """Whether more than figures and sentences differ: that is written at once."""
     return _headline(earlier) != _headline(later)
-
-
-def merge_patch(earlier: Document, later: Document) -> dict[str, Any]:
-    """What turns `earlier` into `later` (RFC 7386): null for a field that became unknown."""
-    return {
-        name: later.get(name)
-        for name in FIELDS
-        if later.get(name) != earlier.get(name) and not (name not in later and name not in earlier)
-    }
 
 
 def memory_of(stored: Document) -> Memory:

@@ -46,6 +46,7 @@ class Watched(Generic[T]):
         self._failures = 0
         self.items: dict[str, T] = {}
         self.listed = False
+        self.opened = False
         self.failure: ClusterFailure | None = None
 
     async def follow(self) -> NoReturn:
@@ -78,7 +79,7 @@ class Watched(Generic[T]):
     async def _watch(self, version: str) -> str:
         async for event, found in self._source.events(version):
             if event == OPENED:
-                self.failure = None
+                self.opened, self.failure = True, None
                 continue
             self._failures = 0
             version = found.metadata.resource_version

@@ -8,7 +8,7 @@ whatever implements `Writes`, in the scaler `scaler.namespace`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -30,7 +30,7 @@ class Writes(Protocol):
     """Each raises ClusterFailure."""
 
     async def set_replicas(self, deployment: Deployment, replicas: int) -> None: ...
-    async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None: ...
+    async def write_status(self, celery: CeleryObject, status: status.Document) -> None: ...
     async def create_event(
         self, celery: CeleryObject, *, warning: bool, reason: str, action: str, note: str, at: float
     ) -> None: ...
@@ -50,8 +50,8 @@ class Plan:
     report: status.Report
     deployment: Deployment | None
     """Given where its replicas are to change."""
-    later: status.Document
-    patch: Mapping[str, object]
+    document: status.Document | None
+    """The status, where it is to be written."""
     at: float
 
 
@@ -87,16 +87,16 @@ class Writer:
     async def _write(self, plan: Plan) -> None:
         """Status, `/scale`, event: in this order, so that a kill between two writes doubles no step."""
         pool, report = plan.pool, plan.report
-        if plan.patch and self._may_write():
+        if plan.document is not None:
+            if not self._may_write():
+                return
             try:
-                await self._writes.write_status(pool.celery, plan.patch)
+                await self._writes.write_status(pool.celery, plan.document)
             except ClusterFailure as failure:
                 if failure.kind in (Kind.FORBIDDEN, Kind.INVALID):
                     pool.status_retry_at = plan.at + RETRY_SECONDS
                 raise
-            pool.written, pool.written_at = plan.later, plan.at
-        elif plan.patch:
-            return
+            pool.written, pool.written_at = plan.document, plan.at
         pool.memory = report.memory
         decision = report.decision
         if plan.deployment is not None and decision is not None and self._may_write():

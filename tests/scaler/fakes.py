@@ -51,7 +51,7 @@ class FakeBroker:
 
 @dataclass(slots=True)
 class FakeCluster:
-    """An API server in memory: merges status patches, checks `/scale` writes, remembers every write."""
+    """An API server in memory: stores statuses, checks `/scale` writes, remembers every write."""
 
     celeries: dict[str, CeleryObject] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
@@ -141,8 +141,7 @@ class FakeCluster:
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:
         with self._write("status", celery.name, dict(status)):
-            merged = {**self.statuses.get(celery.name, {}), **status}
-            self.statuses[celery.name] = {key: value for key, value in merged.items() if value is not None}
+            self.statuses[celery.name] = dict(status)
 
     async def create_event(
         self, celery: CeleryObject, *, warning: bool, reason: str, action: str, note: str, at: float

@@ -8,8 +8,8 @@ from typing import Any
 from scaler.contract import Behavior, Policy, ScalingRules, StepLimit, StepType
 from scaler.decision import Count, Observation
 
-AT = 1_800_000_000.0
-"""A time in 2027, as good as any."""
+AT = 1_704_067_200.0
+"""The first second of 2024, as good as any."""
 
 
 def policy(**changes: Any) -> Policy:
