@@ -9,13 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from infra import fleet_objects
 from scaler import cluster as cluster_module
 from scaler import contract
 from scaler.cluster import Api
@@ -23,117 +20,10 @@ from scaler.lease import Lease
 from scaler.loop import Loop
 from scaler.namespace import Namespace
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind
-from tests.conftest import Kubectl
 from tests.scaler.fakes import FakeBroker, FakeTelemetry
-from tests.scaler.samples import spec
+from tests.scaler.site import WORKERS, Site, celery, deployment
 
 pytestmark = pytest.mark.cluster
-
-WORKERS = "sums-celery-worker"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def definition(kubectl: Kubectl) -> None:
-    """The project's own CustomResourceDefinition, left as it is where one is there."""
-    name = contract.CRD_NAME
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": name},
-        "spec": fleet_objects.definition(),
-    }
-    manager = f"--field-manager={fleet_objects.FIELD_MANAGER}"
-    kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(body))
-    kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A namespace of the test's own, and a service account in it."""
-
-    kubectl: Kubectl
-    namespace: str
-
-    def apply(self, *objects: dict[str, Any]) -> None:
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
-        self.kubectl("-n", self.namespace, "apply", "-f", "-", stdin=text)
-
-    def get(self, what: str) -> dict[str, Any]:
-        text = self.kubectl("-n", self.namespace, "get", what, "-o", "json", "--show-managed-fields")
-        found = json.loads(text)
-        assert isinstance(found, dict)
-        return found
-
-    def grant(self, rules: object) -> None:
-        """Let the service account do exactly this."""
-        self.apply(
-            {
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "Role",
-                "metadata": {"name": contract.SCALER_NAME},
-                "rules": rules,
-            }
-        )
-
-    def run(self, *arguments: str) -> str:
-        return self.kubectl("-n", self.namespace, *arguments)
-
-
-def deployment(replicas: int = 2) -> dict[str, Any]:
-    """Workers whose pods exist and never start: nothing is pulled or run."""
-    labels = {"app": "sums"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": WORKERS},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {
-                    "schedulingGates": [{"name": "celeryproject.org/never"}],
-                    "containers": [{"name": "worker", "image": "none"}],
-                },
-            },
-        },
-    }
-
-
-def celery(**target: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": contract.API_VERSION,
-        "kind": contract.KIND,
-        "metadata": {"name": "sums"},
-        "spec": spec(**target),
-    }
-
-
-@pytest.fixture
-def site(kubectl: Kubectl, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Workers, a `Celery` object, and a `KUBECONFIG` with the rights of the scaler's Role and no others."""
-    made = Site(kubectl, namespace)
-    name = contract.SCALER_NAME
-    made.grant(contract.RBAC_RULES)
-    made.apply(
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        },
-        deployment(),
-        celery(),
-    )
-    config = yaml.safe_load(kubectl("config", "view", "--raw", "--flatten", "--minify"))
-    config["users"][0]["user"] = {"token": made.run("create", "token", name).strip()}
-    path = tmp_path / "limited"
-    path.write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(path))
-    return made
-
 
 Requests = list[tuple[str, str, str]]
 
