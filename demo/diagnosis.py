@@ -9,7 +9,7 @@ from __future__ import annotations
 from demo.cluster import Cluster
 from demo.commands import DemoError
 
-LOG_LINES = 60
+LOG_LINES = 20
 
 
 def diagnosis(cluster: Cluster, namespace: str) -> str:

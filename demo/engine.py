@@ -50,7 +50,7 @@ class Engine:
             chosen = ["--stack", STACK, "--config-file", str(self._config)]
             self._run("config", "set", key, value, *chosen, timeout_seconds=60)
         shown = self._act("up", "--yes", "--skip-preview", timeout_seconds=UP_SECONDS)
-        return ", ".join(re.findall(r"^ +.? ?(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
+        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
 
     def destroy(self) -> None:
         """Remove the stack and all it holds; nothing to do where there is none."""

@@ -35,6 +35,8 @@ APART = {
     "scalerNodePort": "0",
     "sampleAppNodePort": "0",
 }
+# Several stacks share a node of two processors: what they ask for must fit, what they take may burst.
+SMALL = json.dumps({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}})
 CALM = json.dumps({"scaleDown": {"stabilizationWindowSeconds": CALM_SECONDS}})
 
 
@@ -46,6 +48,8 @@ def settings_of(namespace: str, built: Built) -> dict[str, str]:
         "imageTag": built.tag,
         "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
         "behavior": CALM,
+        "resources": SMALL,
+        "redisResources": SMALL,
         **({"redisImage": built.redis} if built.redis else {}),
     }
 
@@ -64,7 +68,7 @@ class Stack:
         rendered.apply(self.cluster, "local", self.settings, change=with_ledger)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.cluster.kubectl(*arguments, f"--namespace={self.namespace}", stdin=stdin)
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "--output=json"))
