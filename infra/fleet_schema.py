@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from scaler import contract
 
-REVISION: Final = 1
+REVISION: Final = 2
 REVISION_ANNOTATION: Final = f"{contract.GROUP}/schema-revision"
 
 Schema = dict[str, Any]
@@ -200,6 +200,12 @@ SCALE_TARGET: Final = _object(
             "description": "Keeps the workers at their present number.",
             "default": False,
         },
+        "drainSeconds": _number(
+            "Seconds that a worker chosen to leave may take for its tasks; then it is kept instead.",
+            1,
+            contract.MAX_DRAIN_SECONDS,
+            default=contract.DEFAULT_DRAIN_SECONDS,
+        ),
     },
     **_rules(contract.MIN_ABOVE_MAX),
 )

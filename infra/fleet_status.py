@@ -49,7 +49,9 @@ STATUS: Final[Schema] = {
         "unacked": _figure("Messages that workers hold and have not acknowledged."),
         "active": _figure("Tasks that run."),
         "notDue": _figure("Tasks with a time in the future, wherever they wait."),
-        "capacity": _figure("Tasks that the workers can run at a time."),
+        "nextDueTime": _moment("When the next of those is due. Absent where there is none."),
+        "capacity": _figure("Tasks that the workers which still take any can run at a time."),
+        "stranded": _figure("Messages that workers held which are gone; the broker gives them back late."),
         "calmSince": _moment("Since when fewer workers would do."),
         "lastScaleTime": _moment("When the scaler last changed the replicas."),
         "scaleEvents": {
@@ -68,7 +70,12 @@ STATUS: Final[Schema] = {
         "draining": {
             "type": "array",
             "description": "Workers that take no new tasks and leave when they are done.",
-            "items": {"type": "string"},
+            "maxItems": contract.MAX_REPLICAS,
+            "items": {
+                "type": "object",
+                "required": ["pod", "since"],
+                "properties": {"pod": _text("Name of the worker's pod."), "since": _moment("Since when.")},
+            },
         },
         "decision": {
             "type": "object",

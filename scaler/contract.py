@@ -37,6 +37,9 @@ MAX_AVERAGE_VALUE: Final = 1_000_000
 MAX_QUEUES_LENGTH: Final = 1024
 """Characters in `spec.workerSpec.queues`, commas included: as many as CEL's cost limit allows its rules."""
 
+MAX_DRAIN_SECONDS: Final = 7 * 24 * 60 * 60
+"""A week: longer than any task that a worker pod should be left with."""
+
 MAX_SCALE_EVENTS: Final = 1000
 """Entries of `status.scaleEvents`: a change in each tick of 2 s over the longest period of a step limit."""
 
@@ -47,6 +50,8 @@ DEFAULT_MAX_REPLICAS: Final = 10
 DEFAULT_CONCURRENCY: Final = 1
 DEFAULT_CALM_SECONDS: Final = 60
 """Scale-down window. HPA's default is 300 s, chosen for metrics that lag; a queue length does not."""
+DEFAULT_DRAIN_SECONDS: Final = 300
+"""Deadline of a drain, as long as the workers' grace period is by default; after it the worker is kept."""
 DEFAULT_TOLERANCE: Final = 0.1
 """As HPA's: a demand within 10 % of what the replicas are meant for changes nothing."""
 
@@ -181,6 +186,8 @@ class Policy:
     concurrency: int = DEFAULT_CONCURRENCY
     behavior: Behavior = field(default_factory=Behavior)
     paused: bool = False
+    drain_seconds: int = DEFAULT_DRAIN_SECONDS
+    """Seconds from the choice of a victim until its drain is cancelled and it works on; nothing is killed."""
 
 
 def worker_deployment_name(app_name: str) -> str:
@@ -218,6 +225,7 @@ def policy_of(spec: Mapping[str, Any]) -> Policy:
         concurrency=_integer(worker, "concurrency", DEFAULT_CONCURRENCY, 1, MAX_CONCURRENCY),
         behavior=_behavior(_mapping(target, "behavior")),
         paused=bool(target.get("paused", False)),
+        drain_seconds=_integer(target, "drainSeconds", DEFAULT_DRAIN_SECONDS, 1, MAX_DRAIN_SECONDS),
     )
 
 

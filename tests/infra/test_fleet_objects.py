@@ -30,6 +30,9 @@ SPEC: dict[str, Any] = {
     "scaleTargetRef": [{"kind": "worker"}],
 }
 
+LATER: dict[str, Any] = {"paused": False, "drainSeconds": contract.DEFAULT_DRAIN_SECONDS}
+"""Defaults of the fields that the former operator did not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Definition:
@@ -136,7 +139,7 @@ def test_an_object_of_the_former_operator_is_still_valid(defined: Definition, na
     assert "created" in defined.make(namespace, spec)
 
     stored = defined.read(namespace)["spec"]
-    assert stored == {**spec, "scaleTargetRef": [{**spec["scaleTargetRef"][0], "paused": False}]}  # type: ignore[index]
+    assert stored == {**spec, "scaleTargetRef": [{**spec["scaleTargetRef"][0], **LATER}]}  # type: ignore[index]
     assert contract.policy_of(stored).min_replicas == 2
 
 
@@ -160,9 +163,7 @@ def test_what_is_left_out_has_the_defaults_that_the_scaler_assumes(
 
     stored = defined.read(namespace)["spec"]
     assert stored["workerSpec"] == {"queues": "celery", "concurrency": 1}
-    assert stored["scaleTargetRef"] == [
-        {"kind": "worker", "minReplicas": 1, "maxReplicas": 10, "paused": False}
-    ]
+    assert stored["scaleTargetRef"] == [{"kind": "worker", "minReplicas": 1, "maxReplicas": 10, **LATER}]
     assert contract.policy_of(stored) == contract.policy_of(SPEC)
 
 
@@ -232,6 +233,9 @@ def test_queues_that_the_scaler_can_follow_are_accepted(
         pytest.param(
             changed("scaleTargetRef.0.metrics", [{"name": "cpu"}]), "Unsupported value", id="another metric"
         ),
+        pytest.param(
+            changed("scaleTargetRef.0.drainSeconds", 0), "greater than or equal to 1", id="no time to drain"
+        ),
         pytest.param(changed("scaleTargetRef.0.kind", "flower"), "Unsupported value", id="another kind"),
         pytest.param(changed("scaleTargetRef", []), "should have at least 1 items", id="no target"),
         pytest.param(
@@ -274,6 +278,12 @@ def test_a_list_of_pools_tells_all(defined: Definition, namespace: str, kubectl:
         "desiredReplicas": 4,
         "queued": 350,
         "unacked": 8,
+        "active": 5,
+        "notDue": 40,
+        "nextDueTime": now,
+        "capacity": 6,
+        "stranded": 2,
+        "draining": [{"pod": "example-celery-worker-0", "since": now}],
         "calmSince": now,
         "lastScaleTime": now,
         "scaleEvents": [{"at": now, "change": 1}],
@@ -281,6 +291,7 @@ def test_a_list_of_pools_tells_all(defined: Definition, namespace: str, kubectl:
         "conditions": [
             {**condition, "type": "Ready", "reason": "Watching"},
             {**condition, "type": "ScalingLimited", "reason": "AtMaximum"},
+            {**condition, "type": "Draining", "reason": "WaitingForTasks"},
         ],
     }
     patch = json.dumps({"status": status})
@@ -292,8 +303,7 @@ def test_a_list_of_pools_tells_all(defined: Definition, namespace: str, kubectl:
     columns = ("NAME", "QUEUES", "QUEUED", "ACTIVE", "REPLICAS", "DESIRED", "MIN", "MAX", "READY", "AGE")
     assert tuple(header.split()) == (*columns, "REASON")
     values = row.split()
-    assert values[:3] == ["example", "celery", "350"]
-    assert values[3:8] == ["3", "4", "1", "10", "True"]  # active is not known yet, so it is blank
+    assert values[:9] == ["example", "celery", "350", "5", "3", "4", "1", "10", "True"]
     assert values[-1] == "DemandRose"
     assert defined.read(namespace)["status"] == status
 

@@ -27,6 +27,7 @@ def test_full_spec_is_read_whole() -> None:
     full = spec(
         name="adders",
         paused=True,
+        drainSeconds=900,
         behavior={
             "scaleUp": {
                 "stabilizationWindowSeconds": 5,
@@ -47,6 +48,7 @@ def test_full_spec_is_read_whole() -> None:
         average_value=100,
         concurrency=2,
         paused=True,
+        drain_seconds=900,
         behavior=Behavior(
             scale_up=ScalingRules(
                 stabilization_seconds=5,
@@ -83,6 +85,8 @@ WRONG_TARGETS = [
     pytest.param({"maxReplicas": 0, "minReplicas": 0}, "maxReplicas", id="maximum of nothing"),
     pytest.param({"maxReplicas": 10**12}, "maxReplicas", id="maximum beyond any cluster"),
     pytest.param({"maxReplicas": 2.5}, "maxReplicas", id="half a worker"),
+    pytest.param({"drainSeconds": 0}, "drainSeconds", id="a drain with no time"),
+    pytest.param({"drainSeconds": 10**6}, "drainSeconds", id="a drain of more than a week"),
     pytest.param({"kind": "flower"}, "kind must be worker", id="a target that is no worker"),
     pytest.param({"metrics": [{"name": "cpu"}]}, "message_queue", id="a metric that is not known"),
     pytest.param({"metrics": "message_queue"}, "metrics must be a list", id="metrics as text"),
