@@ -2,13 +2,15 @@
 
 It owns the arithmetic of certainty: each message counts once where its queue is known, and widens the
 bounds of every pool that it may belong to where it is not. It refuses to make a number of a failed read.
+A message with an ETA in the future is *not due*, wherever it waits, and counted apart.
 
 `scaler.broker` fills a `Backlog`; `scaler.pool` asks it for the counts that `scaler.decision` takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scaler.contract import Ready
@@ -24,9 +26,22 @@ class BrokerFailure(Exception):  # noqa: N818  # a fact about the broker, which 
         self.sentence = sentence
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that some worker has taken and not acknowledged."""
+
+    queues: frozenset[str]
+    """Where it went to; empty where that cannot be told."""
+    task: str
+    eta: float | None
+
+    def due(self, at: float) -> bool:
+        return self.eta is None or self.eta <= at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unacked:
-    """Messages that are delivered and not acknowledged, of all queues of the database."""
+    """How many messages are delivered and not acknowledged, of all queues of the database."""
 
     by_queue: Mapping[str, int] = field(default_factory=dict)
     """Messages that went to this queue and no other."""
@@ -52,22 +67,69 @@ class Unacked:
 class Backlog:
     """One read of the broker, for the queues that were asked for."""
 
+    at: float = 0.0
+    """What is due was told by this time."""
     lengths: Mapping[str, Count]
-    """Messages in a queue's lists, all priorities together."""
+    """Messages in a queue's lists, all priorities together, due or not."""
+    later: Mapping[str, int] = field(default_factory=dict)
+    """Of those, the ones that were seen not to be due."""
+    unread: frozenset[str] = frozenset()
+    """Queues of which some messages were not looked at; those count as due."""
     unacked: Unacked | None
-    """None where the hash could not be read."""
+    """The due ones; None where the hash could not be read."""
+    unacked_later: Unacked = field(default_factory=Unacked)
+    """Those that are not due."""
+    next_due: Mapping[str, float] = field(default_factory=dict)
+    """When the first message of a queue that is not due will be."""
+    deliveries: Sequence[Delivery] = ()
+    """What `unacked` counts, as far as it was looked at."""
+    taken_at: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By queue, when its due unacknowledged messages were taken, the oldest of all queues' first."""
     failures: Mapping[str, BrokerFailure] = field(default_factory=dict)
     """Why a queue's length is not wholly known."""
     unacked_failure: BrokerFailure | None = None
 
     def queued(self, queues: Collection[str]) -> Count:
+        """All messages in the lists."""
         total = Count.exactly(0)
         for queue in queues:
             total += self.lengths.get(queue, UNKNOWN)
         return total
 
+    def queued_due(self, queues: Collection[str]) -> Count:
+        return self.queued(queues).less(sum(self.later.get(queue, 0) for queue in queues))
+
     def delivered(self, queues: Collection[str]) -> Count:
+        """All messages that workers hold unacknowledged."""
+        return self.delivered_due(queues) + self.unacked_later.of(queues)
+
+    def delivered_due(self, queues: Collection[str]) -> Count:
         return UNKNOWN if self.unacked is None else self.unacked.of(queues)
+
+    def not_due(self, queues: Collection[str]) -> Count:
+        held = UNKNOWN if self.unacked is None else self.unacked_later.of(queues)
+        waiting = sum(self.later.get(queue, 0) for queue in queues)
+        unread = any(queue in self.unread or queue in self.failures for queue in queues)
+        return held + Count(waiting, None if unread else waiting)
+
+    def next_due_at(self, queues: Collection[str]) -> float | None:
+        return min((self.next_due[queue] for queue in queues if queue in self.next_due), default=None)
+
+    def tasks_due(self, queues: Collection[str]) -> frozenset[str]:
+        """Ids of the due tasks that workers hold and that may be of these queues."""
+        ours = frozenset(queues)
+        return frozenset(
+            delivery.task
+            for delivery in self.deliveries
+            if delivery.due(self.at) and (not delivery.queues or delivery.queues & ours)
+        )
+
+    def taken_before(self, queues: Collection[str], at: float) -> int:
+        """How many due messages of these queues a worker took before this time, and still holds."""
+        return sum(bisect_left(self.taken_at.get(queue, ()), at) for queue in queues)
+
+    def first_taken_at(self, queues: Collection[str]) -> float | None:
+        return min((self.taken_at[queue][0] for queue in queues if self.taken_at.get(queue)), default=None)
 
     def failure(self, queues: Collection[str]) -> BrokerFailure | None:
         """The first thing that keeps the demand of these queues from being known."""

@@ -1,21 +1,20 @@
 """Reads queue lengths and unacknowledged messages from Redis: the only file that imports a broker's client.
 
 It owns one connection, the round trips over it, and what a failure of them means. All lists of all
-queues and the unacknowledged tags are one round trip a tick; a message's body is read once, when its
-tag is first seen. It writes nothing to Redis and never returns a number that it did not read.
+queues and the unacknowledged tags are one round trip a tick; short lists that are not empty are two more,
+for what is not due in them. It writes nothing to Redis and never returns a number that it did not read.
 
-Key names and what the stored bytes mean are in `scaler.redis_layout`; the counts for a pool are taken
+Key names and what the stored bytes mean are in `scaler.redis_layout`, what unacknowledged messages are in
+`scaler.deliveries`; the counts for a pool are taken
 from the returned `scaler.backlog.Backlog`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,17 +40,20 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
 from scaler.decision import UNKNOWN, Count
-from scaler.redis_layout import Address, Layout, address_of, bindings_in, queues_of_message
+from scaler.deliveries import BYTES_AT_ONCE, Command, Deliveries
+from scaler.redis_layout import Layout, eta_in
 from scaler.redis_url import RedisUrl, redis_url
 
 ANSWER_SECONDS: Final = 1.5
 """How long one read may take, connecting included. Longer hides an outage, shorter invents one."""
 TAGS_AT_ONCE: Final = 50_000
 """Unacknowledged messages up to which their tags are read, 2 MB a tick; above, their queues are unknown."""
-BODIES_AT_ONCE: Final = 5_000
-"""New bodies a tick; the rest waits for the next tick, and the counts are lower bounds till then."""
-BYTES_AT_ONCE: Final = 4_000_000
-"""Bytes of new bodies a tick; a single larger body is never read, so its queue stays untold."""
+LIST_LOOKED_AT: Final = 500
+"""Messages of a list up to which they are read, for what is not due among them; longer lists count as due."""
+MESSAGES_LOOKED_AT: Final = 2_000
+"""Messages of all lists that are read in a tick."""
+AGES_AT_ONCE: Final = 1_000
+"""Of how many unacknowledged messages it is known when they were taken, the oldest."""
 
 _NOT_READY: Final = (BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 _NOT_READY_WORDS: Final = ("MISCONF", "BUSY", "OOM", "max number of clients")
@@ -63,14 +65,17 @@ _REFUSED: Final = (
 )
 _UNREACHABLE: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError)
 
-Command = tuple[str | bytes, ...]
-
 
 @dataclass(slots=True)
 class _Survey:
-    lengths: dict[str, Count] = field(default_factory=dict)
+    lengths: dict[str, Count]
+    later: dict[str, int] = field(default_factory=dict)
+    next_due: dict[str, float] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
     failures: dict[str, BrokerFailure] = field(default_factory=dict)
     tags: list[bytes] | None = None
+    oldest: list[tuple[bytes, float]] = field(default_factory=list)
+    """Tags with the time at which they were taken, by that time."""
     tags_failure: BrokerFailure | None = None
 
 
@@ -82,34 +87,47 @@ class RedisBroker:
         self._layout = layout
         self._url: RedisUrl | None = None
         self._connection: Connection | None = None
-        self._queues_by_tag: dict[bytes, frozenset[str]] = {}
+        self._deliveries = Deliveries(layout)
         self._messages_unacked: int | None = None
 
-    async def read(self, queues: Collection[str]) -> Backlog:
-        """Lengths of these queues and all that is unacknowledged, now.
+    async def read(self, queues: Collection[str], at: float) -> Backlog:
+        """Lengths of these queues and all that is unacknowledged, now; `at` says what is due.
 
         A key that cannot be read is unknown in the result. Raises BrokerFailure where nothing can.
         """
         url = await self._current_url()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                survey = await self._survey(url, tuple(queues))
+                survey = await self._survey(url, tuple(queues), at)
         except (*_UNREACHABLE, RedisError) as error:
             await self.close()
             raise _failure(url, error) from error
         except BaseException:
             await self.close()
             raise
-        if survey.tags is None:
-            unacked = Unacked(complete=False) if survey.tags_failure is None else None
-        else:
-            await self._learn(url, survey.tags)
-            unacked = self._tally(survey.tags)
-        return Backlog(
+        found = Backlog(
+            at=at,
             lengths=survey.lengths,
+            later=survey.later,
+            unread=frozenset(survey.unread),
+            unacked=Unacked(complete=False) if survey.tags_failure is None else None,
+            next_due=survey.next_due,
             failures=survey.failures,
-            unacked=unacked,
             unacked_failure=survey.tags_failure,
+        )
+        if survey.tags is None:
+            return found
+        await self._learn(url, survey.tags)
+        tally = self._deliveries.tally(survey.tags, survey.oldest, at)
+        for queue, eta in survey.next_due.items():
+            tally.next_due[queue] = min(eta, tally.next_due.get(queue, eta))
+        return replace(
+            found,
+            unacked=tally.due,
+            unacked_later=tally.later,
+            next_due=tally.next_due,
+            deliveries=tally.deliveries,
+            taken_at=tally.taken_at,
         )
 
     async def close(self) -> None:
@@ -129,38 +147,77 @@ class RedisBroker:
             raise BrokerFailure(Ready.BROKER_UNREACHABLE, str(error)) from None
         if url != self._url:
             self._url = url
-            self._queues_by_tag.clear()
+            self._deliveries.forget()
             await self.close()
         return url
 
-    async def _survey(self, url: RedisUrl, queues: Sequence[str]) -> _Survey:
-        lists = [self._layout.lists_of(queue) for queue in queues]
-        commands: list[Command] = [("LLEN", key) for keys in lists for key in keys]
+    async def _survey(self, url: RedisUrl, queues: Sequence[str], at: float) -> _Survey:
+        places = [(queue, key) for queue in queues for key in self._layout.lists_of(queue)]
+        commands: list[Command] = [("LLEN", key) for _, key in places]
         # Lists before tags: a message taken in between counts twice for one tick. The other way round
         # it would count not at all, and a busy pool could look idle.
         commands.append(("HLEN", self._layout.unacked_key))
-        ask_for_tags: Command = ("HKEYS", self._layout.unacked_key)
         if few := self._messages_unacked is not None and self._messages_unacked <= TAGS_AT_ONCE:
-            commands.append(ask_for_tags)
-        replies = iter(await self._ask_again_if_stale(url, commands))
-        survey = _Survey()
-        for queue, keys in zip(queues, lists, strict=True):
-            survey.lengths[queue] = Count.exactly(0)
-            for key in keys:
-                length = _natural(reply := next(replies))
-                survey.lengths[queue] += UNKNOWN if length is None else Count.exactly(length)
-                if length is None:
-                    survey.failures[queue] = _failure(url, reply, key)
-        self._messages_unacked = _natural(reply := next(replies))
+            commands += self._ask_for_tags
+        replies = await self._ask_again_if_stale(url, commands)
+        answer, tags = replies[len(places)], replies[len(places) + 1 :]
+        survey = _Survey(lengths=dict.fromkeys(queues, Count.exactly(0)))
+        short: list[tuple[str, str, int]] = []
+        for (queue, key), reply in zip(places, replies, strict=False):
+            length = _natural(reply)
+            survey.lengths[queue] += UNKNOWN if length is None else Count.exactly(length)
+            if length is None:
+                survey.failures[queue] = _failure(url, reply, key)
+            elif length:
+                short.append((queue, key, length))
+        await self._look(url, survey, short, at)
+        self._messages_unacked = _natural(answer)
         if self._messages_unacked is not None:
             if self._messages_unacked > TAGS_AT_ONCE:
                 return survey
-            reply = next(replies) if few else (await self._ask(url, [ask_for_tags]))[0]
-        if isinstance(reply, list) and all(isinstance(tag, bytes) for tag in reply):
-            survey.tags = reply
+            if short or not few:
+                tags = await self._ask(url, self._ask_for_tags)
+            answer = tags[0]
+        if isinstance(answer, list) and all(isinstance(tag, bytes) for tag in answer):
+            survey.tags = answer
+            survey.oldest = _scores(tags[1])
         else:
-            survey.tags_failure = _failure(url, reply, self._layout.unacked_key)
+            survey.tags_failure = _failure(url, answer, self._layout.unacked_key)
         return survey
+
+    @property
+    def _ask_for_tags(self) -> list[Command]:
+        index = self._layout.unacked_index_key
+        return [("HKEYS", self._layout.unacked_key), ("ZRANGE", index, 0, AGES_AT_ONCE - 1, "WITHSCORES")]
+
+    async def _look(
+        self, url: RedisUrl, survey: _Survey, lists: Sequence[tuple[str, str, int]], at: float
+    ) -> None:
+        """Read short lists whole, for what is not due in them; what is not looked at counts as due."""
+        wanted: list[tuple[str, str, int]] = []
+        messages = size = 0
+        for queue, key, length in lists:
+            if length <= LIST_LOOKED_AT and messages + length <= MESSAGES_LOOKED_AT:
+                messages += length
+                wanted.append((queue, key, length))
+        sizes = await self._ask(url, [("MEMORY", "USAGE", key) for _, key, _ in wanted])
+        fitting: list[tuple[str, str, int]] = []
+        for each, reply in zip(wanted, sizes, strict=True):
+            if (used := _natural(reply)) is not None and size + used <= BYTES_AT_ONCE:
+                size += used
+                fitting.append(each)
+        survey.unread = {queue for queue, key, length in lists if (queue, key, length) not in fitting}
+        bodies = await self._ask(url, [("LRANGE", key, 0, LIST_LOOKED_AT) for _, key, _ in fitting])
+        for (queue, _, length), found in zip(fitting, bodies, strict=True):
+            if not isinstance(found, list) or len(found) > LIST_LOOKED_AT:
+                survey.unread.add(queue)
+                continue
+            # These are the messages of now, and the tags are read after them.
+            survey.lengths[queue] = survey.lengths[queue].less(length) + Count.exactly(len(found))
+            etas = [eta for body in found if (eta := eta_in(body)) is not None and eta > at]
+            if etas:
+                survey.later[queue] = survey.later.get(queue, 0) + len(etas)
+                survey.next_due[queue] = min(*etas, survey.next_due.get(queue, etas[0]))
 
     async def _ask_again_if_stale(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
         """Ask; where a connection from an earlier tick turns out dead, once more over a new one."""
@@ -174,7 +231,9 @@ class RedisBroker:
             return await self._ask(url, commands)
 
     async def _ask(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
-        """One round trip. An error reply to one command is that command's reply."""
+        """One round trip, none for nothing. An error reply to one command is that command's reply."""
+        if not commands:
+            return []
         connection = self._connection
         if connection is None:
             connection = self._connection = _connection(url)
@@ -189,81 +248,15 @@ class RedisBroker:
         return replies
 
     async def _learn(self, url: RedisUrl, tags: Sequence[bytes]) -> None:
-        """Find the queues of tags not seen before, and forget those that are gone."""
-        known = self._queues_by_tag
-        self._queues_by_tag = {tag: known[tag] for tag in tags if tag in known}
-        new = [tag for tag in tags if tag not in known][:BODIES_AT_ONCE]
-        if not new:
-            return
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                addresses = await self._addresses(url, new)
-                await self._learn_queues(url, addresses)
+                await self._deliveries.learn(lambda commands: self._ask(url, commands), tags)
         except (*_UNREACHABLE, RedisError):
             # What was not learnt leaves this tick's counts lower bounds; the next read says what failed.
             await self.close()
         except BaseException:
             await self.close()
             raise
-
-    async def _addresses(self, url: RedisUrl, tags: Sequence[bytes]) -> dict[bytes, Address]:
-        key = self._layout.unacked_key
-        sizes = await self._ask(url, [("HSTRLEN", key, tag) for tag in tags])
-        wanted: list[bytes] = []
-        total = 0
-        for tag, reply in zip(tags, sizes, strict=True):
-            size = _natural(reply)
-            if size is not None and size > BYTES_AT_ONCE:
-                self._queues_by_tag[tag] = frozenset()
-            elif size is not None and total + size <= BYTES_AT_ONCE:
-                total += size
-                wanted.append(tag)
-        bodies = await self._ask(url, [("HGET", key, tag) for tag in wanted])
-        addresses: dict[bytes, Address] = {}
-        for tag, body in zip(wanted, bodies, strict=True):
-            if isinstance(body, bytes):
-                address = address_of(body)
-                if address is None:
-                    self._queues_by_tag[tag] = frozenset()
-                else:
-                    addresses[tag] = address
-            elif body is None:
-                self._queues_by_tag[tag] = _GONE
-        return addresses
-
-    async def _learn_queues(self, url: RedisUrl, addresses: dict[bytes, Address]) -> None:
-        exchanges = sorted({address.exchange for address in addresses.values() if address.exchange})
-        members = await self._ask(url, [("SMEMBERS", self._layout.bindings_key(name)) for name in exchanges])
-        tables = {
-            exchange: bindings_in(reply, self._layout.separator)
-            for exchange, reply in zip(exchanges, members, strict=True)
-            if isinstance(reply, list | set)
-        }
-        for tag, address in addresses.items():
-            if not address.exchange or address.exchange in tables:
-                bindings = tables.get(address.exchange, ())
-                self._queues_by_tag[tag] = _one_object(queues_of_message(address, bindings))
-
-    def _tally(self, tags: Sequence[bytes]) -> Unacked:
-        groups = Counter(self._queues_by_tag.get(tag) for tag in tags)
-        unread = groups.pop(None, 0)
-        groups.pop(_GONE, None)
-        return Unacked(
-            by_queue={next(iter(group)): many for group, many in groups.items() if group and len(group) == 1},
-            by_queues={group: many for group, many in groups.items() if group and len(group) > 1},
-            anywhere=groups.get(frozenset(), 0),
-            complete=unread == 0,
-        )
-
-
-_GONE: Final = frozenset({""})
-"""In the place of a tag's queues: it was acknowledged before its body could be read."""
-
-
-@lru_cache(maxsize=4096)
-def _one_object(queues: frozenset[str]) -> frozenset[str]:
-    """Equal sets as one object: a set of its own for each of 50,000 tags would be 10 MB."""
-    return queues
 
 
 def _connection(url: RedisUrl) -> Connection:
@@ -290,6 +283,16 @@ def _connection(url: RedisUrl) -> Connection:
     verify = url.options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     options |= {"ssl_cert_reqs": verify, "ssl_check_hostname": verify == "required"}
     return SSLConnection(**options)
+
+
+def _scores(reply: object) -> list[tuple[bytes, float]]:
+    """Members with their scores; nothing where the reply is no list of both."""
+    if not isinstance(reply, list):
+        return []
+    try:
+        return [(tag, float(score)) for tag, score in zip(reply[::2], reply[1::2], strict=True)]
+    except ValueError:
+        return []
 
 
 def _natural(reply: object) -> int | None:

@@ -32,6 +32,7 @@ STALL_SECONDS: Final = 55.0
 PAGE: Final = 100
 """Objects a page of a list: bounds the memory that decoding takes."""
 JSON_PATCH: Final = "application/json-patch+json"
+MERGE_PATCH: Final = "application/merge-patch+json"
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 Observer = Callable[[str, str, str], None]
@@ -44,14 +45,15 @@ class Resource:
     version: str
     plural: str
     subresource: str = ""
+    label: str = ""
+    """Only objects that carry this label are listed and watched."""
 
     def __str__(self) -> str:
         return f"{self.plural}/{self.subresource}" if self.subresource else self.plural
 
     def url(self, namespace: str, name: str) -> str:
         parts = [
-            "apis",
-            self.group,
+            *(["apis", self.group] if self.group else ["api"]),
             self.version,
             "namespaces",
             namespace,
@@ -109,7 +111,7 @@ class Api(GenericAsyncClient):
 
     async def pages(self, resource: Resource, answer: type[_S]) -> AsyncIterator[tuple[str, list[_S]]]:
         request = self._request("list", resource, answer)
-        request.params["limit"] = str(PAGE)
+        request.params |= {"limit": str(PAGE), **_selector(resource)}
         more = True
         while more:
             try:
@@ -129,6 +131,7 @@ class Api(GenericAsyncClient):
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_SECONDS),
             "allowWatchBookmarks": "true",
+            **_selector(resource),
         }
         request.timeout = httpx2.Timeout(REQUEST_SECONDS, connect=2.0, read=STALL_SECONDS)
         response = None
@@ -187,6 +190,10 @@ class Api(GenericAsyncClient):
             said = f"is the CustomResourceDefinition {resource.plural}.{resource.group} there?"
         sentence = f"the Kubernetes API answered {code} to {wanted}: {said}"
         raise ClusterFailure(kind, sentence, seconds) from error
+
+
+def _selector(resource: Resource) -> dict[str, str]:
+    return {"labelSelector": resource.label} if resource.label else {}
 
 
 _FAILURES: Final = (httpx2.HTTPError, httpx2.StreamError, msgspec.MsgspecError, ConfigError, OSError)

@@ -39,6 +39,10 @@ class Count:
         high = None if self.high is None or other.high is None else self.high + other.high
         return Count(self.low + other.low, high)
 
+    def less(self, known: int) -> Count:
+        """Without `known` of them."""
+        return Count(max(0, self.low - known), None if self.high is None else max(0, self.high - known))
+
     def __str__(self) -> str:
         if self.exact is not None:
             return str(self.low)

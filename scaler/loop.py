@@ -34,8 +34,8 @@ FIRST_READ_SECONDS: Final = 15.0
 
 
 class Broker(Protocol):
-    async def read(self, queues: Collection[str]) -> Backlog:
-        """Raises BrokerFailure."""
+    async def read(self, queues: Collection[str], at: float) -> Backlog:
+        """What is there now, with what is due by `at`. Raises BrokerFailure."""
 
 
 class Cluster(Writes, Protocol):
@@ -169,7 +169,7 @@ class Loop:
         """One round for every object: whether all are Ready. Raises ClusterFailure where none was read."""
         snapshot = self._cluster.snapshot()
         self._meet(snapshot.celeries)
-        backlog = await self._read_backlog()
+        backlog = await self._read_backlog(at)
         leading = self._lease.held(at)
         targets = self._pools_by_target()
         plans = []
@@ -209,12 +209,12 @@ class Loop:
                 targets.setdefault(pool.policy.deployment, []).append(pool.name)
         return targets
 
-    async def _read_backlog(self) -> Backlog | BrokerFailure:
+    async def _read_backlog(self, at: float) -> Backlog | BrokerFailure:
         queues = {queue: None for pool in self._pools.values() if pool.policy for queue in pool.policy.queues}
         begin = self._clock()
         backlog: Backlog | BrokerFailure
         try:
-            backlog = await self._broker.read(queues)
+            backlog = await self._broker.read(queues, at)
         except BrokerFailure as failure:
             backlog = failure
         self._telemetry.broker_read(self._clock() - begin, backlog)

@@ -1,4 +1,4 @@
-"""The namespace as the loop sees it: a snapshot kept by three watches, and every write the scaler makes.
+"""The namespace as the loop sees it: a snapshot kept by four watches, and every write the scaler makes.
 
 It owns what is asked of the Kubernetes API, which is `scaler.contract.RBAC_RULES` and no more, and the form
 of each write. It decides nothing: the loop says what to write, `scaler.lease` when to renew.
@@ -16,10 +16,10 @@ from typing import Any, Final, TypeVar
 from msgspec import Struct
 
 from scaler import wire
-from scaler.cluster import JSON_PATCH, Api, Resource
-from scaler.contract import API_VERSION, GROUP, KIND, PLURAL, SCALER_NAME, VERSION
+from scaler.cluster import JSON_PATCH, MERGE_PATCH, Api, Resource
+from scaler.contract import API_VERSION, GROUP, KIND, PLURAL, POOL_LABEL, SCALER_NAME, VERSION
 from scaler.lease import DURATION_SECONDS, LeaseRecord
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod, Snapshot
 from scaler.rfc3339 import text_of
 from scaler.watch import Watched
 
@@ -27,6 +27,7 @@ CELERIES: Final = Resource(GROUP, VERSION, PLURAL)
 CELERY_STATUS: Final = Resource(GROUP, VERSION, PLURAL, "status")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 DEPLOYMENT_SCALE: Final = Resource("apps", "v1", "deployments", "scale")
+PODS: Final = Resource("", "v1", "pods", label=POOL_LABEL)
 AUTOSCALERS: Final = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
 EVENTS: Final = Resource("events.k8s.io", "v1", "events")
@@ -63,6 +64,7 @@ class Namespace:
             _KindSource(api, DEPLOYMENTS, wire.DeploymentObject), wire.deployment_extract
         )
         self._autoscalers = Watched(_KindSource(api, AUTOSCALERS, wire.Autoscaler), wire.autoscaler_extract)
+        self._pods = Watched(_KindSource(api, PODS, wire.PodObject), wire.pod_extract)
 
     async def follow(self) -> None:
         """Keep the snapshot up to date until cancelled."""
@@ -70,7 +72,7 @@ class Namespace:
 
     @property
     def _kinds(self) -> Sequence[Watched[Any]]:
-        return (self._celeries, self._deployments, self._autoscalers)
+        return (self._celeries, self._deployments, self._autoscalers, self._pods)
 
     def snapshot(self) -> Snapshot:
         """Raises ClusterFailure as long as a kind was never read, or its first watch is not answered."""
@@ -78,10 +80,14 @@ class Namespace:
         read = all(kind.listed and (kind.opened or kind.failure) for kind in self._kinds)
         if not read:
             raise failure or ClusterFailure(Kind.NOT_READ_YET, "the namespace has not been read yet")
+        pods: dict[str, list[Pod]] = {}
+        for pod in self._pods.items.values():
+            pods.setdefault(pod.deployment, []).append(pod)
         return Snapshot(
             celeries=self._celeries.items,
             deployments=self._deployments.items,
             autoscalers=dict(self._autoscalers.items.values()),
+            pods=pods,
             failure=failure,
         )
 
@@ -98,6 +104,18 @@ class Namespace:
             resource_version=int(scale.metadata.resource_version),
             spec_replicas=scale.spec.replicas,
             foreign_owner=None,
+        )
+
+    async def set_deletion_cost(self, pod: Pod, cost: int | None) -> None:
+        """Write the mark by which the ReplicaSet chooses, or take it away. Raises ClusterFailure.
+
+        What it made of it is seen in the watch, not taken for granted here: `/scale` waits for that.
+        """
+        # A merge patch, as a pod may have no annotations yet; the uid in it is a precondition.
+        annotations = {wire.DELETION_COST: None if cost is None else str(cost)}
+        patch = {"metadata": {"uid": pod.uid, "annotations": annotations}}
+        await self._api.call(
+            "patch", PODS, wire.Anything, name=pod.name, body=patch, content_type=MERGE_PATCH
         )
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:

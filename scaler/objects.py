@@ -9,8 +9,8 @@ only what is here is kept of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -48,6 +48,26 @@ class Deployment:
     """Pods that exist, terminating ones not counted; None until the Deployment controller has looked."""
     foreign_owner: ReplicasOwner | None
     """Who else set the replicas last."""
+    rolling_out: bool = False
+    """Its controller has not looked at its newest generation, or not replaced all pods by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod of a Deployment, ended ones left out."""
+
+    name: str
+    uid: str
+    deployment: str
+    replica_set: str
+    created_at: float
+    running_since: float | None
+    """When its containers were started last; None where they do not run."""
+    assigned: bool
+    """It has a node. A ReplicaSet removes those without one first."""
+    ready: bool
+    terminating: bool
+    deletion_cost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +78,8 @@ class Snapshot:
     deployments: Mapping[str, Deployment]
     autoscalers: Mapping[str, str]
     """Deployment to the HorizontalPodAutoscaler that targets it."""
+    pods: Mapping[str, Sequence[Pod]] = field(default_factory=dict)
+    """Deployment to the pods of its ReplicaSets, those with the pools' label only."""
     failure: ClusterFailure | None = None
     """Why some of it may be out of date."""
 

@@ -8,14 +8,17 @@ The requests are in `scaler.cluster`, the extracts' shapes in `scaler.objects`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from scaler.contract import InvalidSpec, policy_of
 from scaler.lease import DURATION_SECONDS, LeaseRecord
-from scaler.objects import CeleryObject, Deployment, ReplicasOwner, foreign_owner_among
+from scaler.objects import CeleryObject, Deployment, Pod, ReplicasOwner, foreign_owner_among
 from scaler.rfc3339 import seconds_of
+
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
 
 
 class Metadata(Struct, rename="camel"):
@@ -23,6 +26,7 @@ class Metadata(Struct, rename="camel"):
     uid: str = ""
     resource_version: str = "0"
     generation: int = 0
+    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
 
 
@@ -47,7 +51,6 @@ class _ManagedFields(Struct, rename="camel"):
 
 
 class _DeploymentMetadata(Metadata, rename="camel"):
-    creation_timestamp: str | None = None
     managed_fields: list[_ManagedFields] = []
 
 
@@ -58,12 +61,66 @@ class _DeploymentSpec(Struct, rename="camel"):
 class _DeploymentStatus(Struct, rename="camel"):
     observed_generation: int | None = None
     replicas: int = 0
+    updated_replicas: int = 0
 
 
 class DeploymentObject(Struct, rename="camel"):
     metadata: _DeploymentMetadata
     spec: _DeploymentSpec = field(default_factory=_DeploymentSpec)
     status: _DeploymentStatus = field(default_factory=_DeploymentStatus)
+
+
+class _Owner(Struct, rename="camel"):
+    kind: str = ""
+    name: str = ""
+    controller: bool = False
+
+
+class _PodAnnotations(Struct):
+    deletion_cost: str = field(name=DELETION_COST, default="")
+
+
+class _PodLabels(Struct):
+    template_hash: str = field(name="pod-template-hash", default="")
+
+
+class _PodMetadata(Metadata, rename="camel"):
+    owner_references: list[_Owner] = []
+    annotations: _PodAnnotations = field(default_factory=_PodAnnotations)
+    labels: _PodLabels = field(default_factory=_PodLabels)
+
+
+class _PodSpec(Struct, rename="camel"):
+    node_name: str = ""
+
+
+class _Condition(Struct):
+    type: str = ""
+    status: str = ""
+
+
+class _Running(Struct, rename="camel"):
+    started_at: str | None = None
+
+
+class _ContainerState(Struct):
+    running: _Running | None = None
+
+
+class _ContainerStatus(Struct):
+    state: _ContainerState = field(default_factory=_ContainerState)
+
+
+class _PodStatus(Struct, rename="camel"):
+    phase: str = ""
+    conditions: list[_Condition] = []
+    container_statuses: list[_ContainerStatus] = []
+
+
+class PodObject(Struct, rename="camel"):
+    metadata: _PodMetadata
+    spec: _PodSpec = field(default_factory=_PodSpec)
+    status: _PodStatus = field(default_factory=_PodStatus)
 
 
 class _ScaleTarget(Struct, rename="camel"):
@@ -107,6 +164,7 @@ class Anything(Struct, rename="camel"):
 
 
 _TARGET_KIND: Final = "Deployment"
+_ENDED: Final = ("Succeeded", "Failed")
 
 
 def celery_extract(found: Celery, earlier: CeleryObject | None) -> CeleryObject | None:
@@ -151,7 +209,41 @@ def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> D
         # Zero is left out of a Deployment's status, so only a status that was never written is unknown.
         replicas=found.status.replicas if found.status.observed_generation is not None else None,
         foreign_owner=foreign_owner_among(owners, seconds_of(metadata.creation_timestamp) or 0),
+        rolling_out=(found.status.observed_generation or 0) < metadata.generation
+        or found.status.updated_replicas < found.status.replicas,
     )
+
+
+def pod_extract(found: PodObject, _earlier: Pod | None) -> Pod | None:
+    """The extract, or None for a pod of no Deployment and for one that has ended.
+
+    A ReplicaSet that a Deployment makes is named after it and the hash of its template.
+    """
+    metadata, status = found.metadata, found.status
+    owner = next((owner for owner in metadata.owner_references if owner.controller), _Owner())
+    suffix = f"-{metadata.labels.template_hash}"
+    if owner.kind != "ReplicaSet" or not owner.name.endswith(suffix) or status.phase in _ENDED:
+        return None
+    starts = [container.state.running for container in status.container_statuses]
+    times = [seconds_of(start.started_at) if start else None for start in starts]
+    known = [at for at in times if at is not None]
+    return Pod(
+        name=metadata.name,
+        uid=metadata.uid,
+        deployment=owner.name.removesuffix(suffix),
+        replica_set=owner.name,
+        created_at=seconds_of(metadata.creation_timestamp) or 0,
+        running_since=max(known) if known and len(known) == len(times) else None,
+        assigned=bool(found.spec.node_name),
+        ready=any(each.type == "Ready" and each.status == "True" for each in status.conditions),
+        terminating=metadata.deletion_timestamp is not None,
+        deletion_cost=_cost(metadata.annotations.deletion_cost),
+    )
+
+
+def _cost(text: str) -> int:
+    # As the ReplicaSet controller has it: what is no number counts as 0.
+    return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,9}", text) else 0
 
 
 def autoscaler_extract(found: Autoscaler, _earlier: tuple[str, str] | None) -> tuple[str, str] | None:

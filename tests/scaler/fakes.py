@@ -29,11 +29,12 @@ class FakeBroker:
     failure: BrokerFailure | None = None
     key_failures: dict[str, BrokerFailure] = field(default_factory=dict)
 
-    async def read(self, queues: Collection[str]) -> Backlog:
+    async def read(self, queues: Collection[str], at: float) -> Backlog:
         if self.failure is not None:
             raise self.failure
         found = {queue: self.lengths.get(queue, 0) for queue in queues}
         return Backlog(
+            at=at,
             lengths={
                 queue: Count.exactly(length) if isinstance(length, int) else length
                 for queue, length in found.items()

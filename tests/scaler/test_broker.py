@@ -19,6 +19,7 @@ from kombu.messaging import Consumer, Producer
 from redis import Redis
 
 from scaler import broker as broker_module
+from scaler import deliveries
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.broker import ANSWER_SECONDS, RedisBroker
 from scaler.contract import Ready
@@ -64,12 +65,12 @@ def pointed_at(url_file: Path) -> str:
 
 
 async def read(broker: RedisBroker, *queues: str) -> Backlog:
-    return await broker.read(queues)
+    return await broker.read(queues, time.time())
 
 
 async def failure_of(broker: RedisBroker, *queues: str) -> BrokerFailure:
     with pytest.raises(BrokerFailure) as caught:
-        await broker.read(queues)
+        await broker.read(queues, time.time())
     return caught.value
 
 
@@ -131,7 +132,7 @@ async def test_lengths_equal_what_kombu_counts_with_the_same_options(
         for priority in (0, 1, 5, 9):
             publish(connection, Exchange(""), "sums", priority=priority)
         with held(connection, queue, messages=1):
-            backlog = await reader.read(["sums"])
+            backlog = await reader.read(["sums"], time.time())
     await reader.close()
 
     assert backlog.queued(["sums"]) == Count(3, 3)
@@ -194,10 +195,10 @@ async def test_bodies_are_read_once(broker: RedisBroker, redis: Redis) -> None:
 async def test_one_tick_is_one_round_trip(broker: RedisBroker, redis: Redis) -> None:
     """1,000 queues are asked for in one write; the server sees them in a handful of reads."""
     queues = [f"q{number}" for number in range(1000)]
-    await broker.read(queues)
+    await broker.read(queues, time.time())
     before = redis.info("stats")["total_reads_processed"]
 
-    backlog = await broker.read(queues)
+    backlog = await broker.read(queues, time.time())
 
     reads = redis.info("stats")["total_reads_processed"] - before
     assert len(backlog.lengths) == 1000
@@ -208,7 +209,7 @@ async def test_more_bodies_than_a_tick_reads_leave_a_lower_bound(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is read by the next ticks; until then nobody may conclude that there is no more."""
-    monkeypatch.setattr(broker_module, "BODIES_AT_ONCE", 2)
+    monkeypatch.setattr(deliveries, "BODIES_AT_ONCE", 2)
     redis.hset("unacked", mapping={f"t{number}": '["m", "", "sums"]' for number in range(5)})
 
     counts = [(await read(broker, "sums")).delivered(["sums"]) for _ in range(3)]
@@ -220,7 +221,7 @@ async def test_bodies_beyond_the_bytes_of_a_tick_wait_for_the_next(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded by bytes too; a body too large for any tick leaves its queue untold."""
-    monkeypatch.setattr(broker_module, "BYTES_AT_ONCE", 60)
+    monkeypatch.setattr(deliveries, "BYTES_AT_ONCE", 60)
     body = '["%s", "", "sums"]'
     redis.hset("unacked", mapping={"t1": body % "m" * 1, "t2": body % ("m" * 30), "huge": body % ("m" * 90)})
 
@@ -382,7 +383,7 @@ async def scripted(url_file: Path, replies: list[bytes]) -> BrokerFailure | Back
     reader = RedisBroker(url_file, Layout(priority_steps=(0,)))
     async with await asyncio.start_server(answer, "127.0.0.1", port):
         try:
-            return await reader.read(["sums"])
+            return await reader.read(["sums"], time.time())
         except BrokerFailure as failure:
             return failure
         finally:
@@ -410,7 +411,7 @@ async def scripted(url_file: Path, replies: list[bytes]) -> BrokerFailure | Back
 )
 async def test_useless_answer_is_unknown_with_its_reason(url_file: Path, reply: bytes, reason: Ready) -> None:
     """Whatever is answered in the place of a length is not a length, and not 0."""
-    found = await scripted(url_file, [reply + b":0\r\n", b"*0\r\n"])
+    found = await scripted(url_file, [reply + b":0\r\n", b"*0\r\n*0\r\n"])
 
     if isinstance(found, Backlog):
         assert found.queued(["sums"]) == UNKNOWN
@@ -429,7 +430,7 @@ async def test_bytes_that_are_no_protocol_are_a_failure(url_file: Path, reply: b
 
 async def test_huge_length_is_a_number(url_file: Path) -> None:
     """2^63 - 1 is what Redis could say, and the bounds of the decision take care of it."""
-    found = await scripted(url_file, [b":9223372036854775807\r\n:0\r\n", b"*0\r\n"])
+    found = await scripted(url_file, [b":9223372036854775807\r\n:0\r\n", b"*0\r\n*0\r\n"])
 
     assert isinstance(found, Backlog)
     assert found.queued(["sums"]) == Count.exactly(2**63 - 1)
@@ -507,3 +508,81 @@ async def test_one_connection_is_used(broker: RedisBroker, redis: Redis) -> None
     await read(broker, "sums")
 
     assert len(redis.client_list()) == before == 2
+
+
+IN_AN_HOUR = 3600
+
+
+def send(app_url: str, *countdowns: float | None, queue: str = "sums") -> None:
+    with Celery("producer", broker=app_url, set_as_current=False) as app:
+        for countdown in countdowns:
+            app.send_task("work", queue=queue, countdown=countdown, ignore_result=True)
+
+
+async def test_what_is_not_due_is_told_apart_in_a_list(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    """An ETA in the future is no work for now; the next one is known."""
+    send(redis_server.url, None, None, IN_AN_HOUR, 2 * IN_AN_HOUR)
+
+    backlog = await read(broker, "sums")
+
+    assert backlog.queued(["sums"]) == Count(4, 4)
+    assert backlog.queued_due(["sums"]) == Count(2, 2)
+    assert backlog.not_due(["sums"]) == Count(2, 2)
+    due_at = backlog.next_due_at(["sums"])
+    assert due_at is not None
+    assert abs(due_at - time.time() - IN_AN_HOUR) < 5
+
+
+async def test_what_is_not_due_becomes_due(broker: RedisBroker, redis_server: RedisServer) -> None:
+    """The same message, an hour later."""
+    send(redis_server.url, IN_AN_HOUR)
+
+    later = await broker.read(["sums"], time.time() + IN_AN_HOUR + 5)
+
+    assert (later.queued_due(["sums"]), later.not_due(["sums"])) == (Count(1, 1), Count(0, 0))
+    assert later.next_due_at(["sums"]) is None
+
+
+async def test_long_lists_count_as_due(
+    broker: RedisBroker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading a long list each tick would cost more than it tells: nobody may rest on what is in it."""
+    monkeypatch.setattr(broker_module, "LIST_LOOKED_AT", 2)
+    send(redis_server.url, IN_AN_HOUR, IN_AN_HOUR, IN_AN_HOUR)
+    send(redis_server.url, IN_AN_HOUR, queue="mails")
+
+    backlog = await read(broker, "sums", "mails")
+
+    assert (backlog.queued_due(["sums"]), backlog.not_due(["sums"])) == (Count(3, 3), Count(0, None))
+    assert (backlog.queued_due(["mails"]), backlog.not_due(["mails"])) == (Count(0, 0), Count(1, 1))
+
+
+async def test_what_is_held_and_not_due_is_told_apart(broker: RedisBroker, redis: Redis) -> None:
+    """One worker hoards ETAs: they are unacknowledged, and no work for now."""
+    eta = "2999-01-01T00:00:00+00:00"
+    entry = '[{"headers": {"id": "%s", "eta": %s}}, "", "sums"]'
+    redis.hset("unacked", mapping={"a": entry % ("t-a", f'"{eta}"'), "b": entry % ("t-b", "null")})
+    redis.zadd("unacked_index", {"a": 50.0, "b": 100.0})
+
+    backlog = await read(broker, "sums")
+
+    assert backlog.delivered(["sums"]) == Count(2, 2)
+    assert (backlog.delivered_due(["sums"]), backlog.not_due(["sums"])) == (Count(1, 1), Count(1, 1))
+    assert backlog.tasks_due(["sums"]) == {"t-b"}
+    assert backlog.first_taken_at(["sums"]) == 100.0
+    assert (backlog.taken_before(["sums"], 100.0), backlog.taken_before(["sums"], 101.0)) == (0, 1)
+
+
+async def test_idle_costs_one_round_trip_and_a_short_list_two_more(broker: RedisBroker, redis: Redis) -> None:
+    """Bodies of a list are read only where there are any."""
+    await read(broker, "sums")
+    redis.config_resetstat()
+    await read(broker, "sums")
+    idle = redis.info("commandstats")
+    redis.lpush("sums", '{"headers": {}}')
+    await read(broker, "sums")
+
+    assert not {"cmdstat_lrange", "cmdstat_memory|usage"} & idle.keys()
+    assert redis.info("commandstats")["cmdstat_lrange"]["calls"] == 1

@@ -654,7 +654,7 @@ async def test_run_outlives_every_exception() -> None:
 
 
 class _BrokenBroker(FakeBroker):
-    async def read(self, queues: object) -> Any:  # noqa: ARG002  # the Protocol's form
+    async def read(self, queues: object, at: float) -> Any:  # noqa: ARG002  # the Protocol's form
         raise RuntimeError("broker")
 
 

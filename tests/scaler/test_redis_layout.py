@@ -14,9 +14,11 @@ from kombu.transport.virtual.exchange import TopicExchange
 from scaler.redis_layout import (
     Address,
     Binding,
+    Entry,
     Layout,
-    address_of,
     bindings_in,
+    entry_in,
+    eta_in,
     layout_of,
     queues_of_message,
 )
@@ -84,18 +86,49 @@ def test_steps_that_are_no_list_of_numbers_are_refused(steps: object) -> None:
 )
 def test_address_is_read_from_an_entry(entry: Any, address: Address | None) -> None:
     """The unacked hash holds `[message, exchange, routing key]` as JSON."""
-    assert address_of(json.dumps(entry).encode()) == address
+    found = entry_in(json.dumps(entry).encode())
+
+    assert (found and found.address) == address
 
 
 @given(st.binary())
 def test_any_bytes_are_an_address_or_none(entry: bytes) -> None:
     """Garbage in the hash is nobody's message, never an exception."""
-    assert address_of(entry) is None or isinstance(address_of(entry), Address)
+    assert entry_in(entry) is None or isinstance(entry_in(entry), Entry)
+    assert eta_in(entry) is None or isinstance(eta_in(entry), float)
 
 
 def test_nested_garbage_is_none() -> None:
     """JSON nested beyond Python's stack is garbage like any other."""
-    assert address_of(b"[" * 200_000) is None
+    assert entry_in(b"[" * 200_000) is None
+    assert eta_in(b"[" * 200_000) is None
+
+
+@pytest.mark.parametrize(
+    ("eta", "seconds"),
+    [
+        pytest.param(None, None, id="none"),
+        pytest.param("2024-01-01T00:00:00+00:00", 1_704_067_200.0, id="in UTC"),
+        pytest.param("2024-01-01T02:00:00.500000+02:00", 1_704_067_200.5, id="in another zone"),
+        pytest.param("2024-01-01T00:00:00Z", 1_704_067_200.0, id="with a Z"),
+        pytest.param("2024-01-01T00:00:00", None, id="in no zone: it may be now"),
+        pytest.param("soon", None, id="no time"),
+        pytest.param(7, None, id="a number"),
+    ],
+)
+def test_eta_and_task_are_read_from_the_headers(eta: object, seconds: float | None) -> None:
+    """The same message in a queue's list and in the unacked hash; what cannot be told counts as due."""
+    message = {"body": "e30=", "headers": {"id": "t-1", "eta": eta}, "properties": {"delivery_tag": "d"}}
+
+    assert eta_in(json.dumps(message).encode()) == seconds
+    assert entry_in(json.dumps([message, "", "sums"]).encode()) == Entry(Address("", "sums"), "t-1", seconds)
+
+
+def test_words_of_an_argument_are_not_taken_for_the_header() -> None:
+    """The quick look for a message without an ETA sees the header's own bytes only."""
+    headers = {"id": "t", "eta": "2024-01-01T00:00:00+00:00", "argsrepr": '("eta": null)'}
+
+    assert eta_in(json.dumps({"headers": headers}).encode()) == 1_704_067_200.0
 
 
 words = st.sampled_from(["a", "b", "news", "x-1", "*", "#"])
