@@ -1,21 +1,20 @@
 """Reads queue lengths and unacknowledged messages from Redis: the only file that imports a broker's client.
 
 It owns one connection, the round trips over it, and what a failure of them means. All lists of all
-queues and the unacknowledged tags are one round trip a tick; a message's body is read once, when its
-tag is first seen. It writes nothing to Redis and never returns a number that it did not read.
+queues and the unacknowledged tags are one round trip a tick. It writes nothing to Redis and never returns
+a number that it did not read.
 
-Key names and what the stored bytes mean are in `scaler.redis_layout`; the counts for a pool are taken
-from the returned `scaler.backlog.Backlog`.
+Whose messages are unacknowledged is found in `scaler.unacked`; the counts for a pool are taken from the
+returned `scaler.backlog.Backlog`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,18 +39,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
-from scaler.redis_layout import Address, Layout, address_of, bindings_in, queues_of_message
+from scaler.decision import Count
+from scaler.redis_layout import Layout
 from scaler.redis_url import RedisUrl, redis_url
+from scaler.unacked import Attribution, Command, natural
 
 ANSWER_SECONDS: Final = 1.5
 """How long one read may take, connecting included. Longer hides an outage, shorter invents one."""
 TAGS_AT_ONCE: Final = 50_000
 """Unacknowledged messages up to which their tags are read, 2 MB a tick; above, their queues are unknown."""
-BODIES_AT_ONCE: Final = 5_000
-"""New bodies a tick; the rest waits for the next tick, and the counts are lower bounds till then."""
-BYTES_AT_ONCE: Final = 4_000_000
-"""Bytes of new bodies a tick; a single larger body is never read, so its queue stays untold."""
 
 _NOT_READY: Final = (BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
 _NOT_READY_WORDS: Final = ("MISCONF", "BUSY", "OOM", "max number of clients")
@@ -63,7 +59,24 @@ _REFUSED: Final = (
 )
 _UNREACHABLE: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OSError)
 
-Command = tuple[str | bytes, ...]
+
+@dataclass(slots=True)
+class _Lengths:
+    """The question for all lengths: the same each tick, so its bytes are made once."""
+
+    queues: tuple[str, ...] = ()
+    lists: tuple[tuple[str, ...], ...] = ()
+    packed: list[bytes] | None = None
+
+    @classmethod
+    def of(cls, queues: tuple[str, ...], layout: Layout) -> _Lengths:
+        return cls(queues, tuple(layout.lists_of(queue) for queue in queues))
+
+    def packed_by(self, connection: Connection) -> list[bytes]:
+        if self.packed is None:
+            commands = [("LLEN", key) for keys in self.lists for key in keys]
+            self.packed = list(connection.pack_commands(commands))
+        return self.packed
 
 
 @dataclass(slots=True)
@@ -82,8 +95,9 @@ class RedisBroker:
         self._layout = layout
         self._url: RedisUrl | None = None
         self._connection: Connection | None = None
-        self._queues_by_tag: dict[bytes, frozenset[str]] = {}
+        self._attribution = Attribution(layout)
         self._messages_unacked: int | None = None
+        self._lengths = _Lengths()
 
     async def read(self, queues: Collection[str]) -> Backlog:
         """Lengths of these queues and all that is unacknowledged, now.
@@ -104,13 +118,24 @@ class RedisBroker:
             unacked = Unacked(complete=False) if survey.tags_failure is None else None
         else:
             await self._learn(url, survey.tags)
-            unacked = self._tally(survey.tags)
+            unacked = self._attribution.tally(survey.tags)
         return Backlog(
             lengths=survey.lengths,
             failures=survey.failures,
             unacked=unacked,
             unacked_failure=survey.tags_failure,
         )
+
+    async def _learn(self, url: RedisUrl, tags: Sequence[bytes]) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._attribution.learn(tags, partial(self._ask, url))
+        except (*_UNREACHABLE, RedisError):
+            # What was not learnt leaves this tick's counts lower bounds; the next read says what failed.
+            await self.close()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -129,29 +154,31 @@ class RedisBroker:
             raise BrokerFailure(Ready.BROKER_UNREACHABLE, str(error)) from None
         if url != self._url:
             self._url = url
-            self._queues_by_tag.clear()
+            self._attribution = Attribution(self._layout)
             await self.close()
         return url
 
-    async def _survey(self, url: RedisUrl, queues: Sequence[str]) -> _Survey:
-        lists = [self._layout.lists_of(queue) for queue in queues]
-        commands: list[Command] = [("LLEN", key) for keys in lists for key in keys]
+    async def _survey(self, url: RedisUrl, queues: tuple[str, ...]) -> _Survey:
+        if self._lengths.queues != queues:
+            self._lengths = _Lengths.of(queues, self._layout)
         # Lists before tags: a message taken in between counts twice for one tick. The other way round
         # it would count not at all, and a busy pool could look idle.
-        commands.append(("HLEN", self._layout.unacked_key))
+        tail: list[Command] = [("HLEN", self._layout.unacked_key)]
         ask_for_tags: Command = ("HKEYS", self._layout.unacked_key)
         if few := self._messages_unacked is not None and self._messages_unacked <= TAGS_AT_ONCE:
-            commands.append(ask_for_tags)
-        replies = iter(await self._ask_again_if_stale(url, commands))
+            tail.append(ask_for_tags)
+        replies = iter(await self._ask_again_if_stale(url, tail, after=self._lengths))
         survey = _Survey()
-        for queue, keys in zip(queues, lists, strict=True):
-            survey.lengths[queue] = Count.exactly(0)
+        for queue, keys in zip(queues, self._lengths.lists, strict=True):
+            total, known = 0, True
             for key in keys:
-                length = _natural(reply := next(replies))
-                survey.lengths[queue] += UNKNOWN if length is None else Count.exactly(length)
+                length = natural(reply := next(replies))
                 if length is None:
-                    survey.failures[queue] = _failure(url, reply, key)
-        self._messages_unacked = _natural(reply := next(replies))
+                    known, survey.failures[queue] = False, _failure(url, reply, key)
+                else:
+                    total += length
+            survey.lengths[queue] = Count(total, total if known else None)
+        self._messages_unacked = natural(reply := next(replies))
         if self._messages_unacked is not None:
             if self._messages_unacked > TAGS_AT_ONCE:
                 return survey
@@ -162,108 +189,40 @@ class RedisBroker:
             survey.tags_failure = _failure(url, reply, self._layout.unacked_key)
         return survey
 
-    async def _ask_again_if_stale(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
+    async def _ask_again_if_stale(
+        self, url: RedisUrl, commands: Sequence[Command], after: _Lengths
+    ) -> list[Any]:
         """Ask; where a connection from an earlier tick turns out dead, once more over a new one."""
         stale = self._connection is not None
         try:
-            return await self._ask(url, commands)
+            return await self._ask(url, commands, after)
         except RedisConnectionError:
             if not stale:
                 raise
             await self.close()
-            return await self._ask(url, commands)
+            return await self._ask(url, commands, after)
 
-    async def _ask(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
+    async def _ask(
+        self, url: RedisUrl, commands: Sequence[Command], after: _Lengths | None = None
+    ) -> list[Any]:
         """One round trip. An error reply to one command is that command's reply."""
         connection = self._connection
         if connection is None:
             connection = self._connection = _connection(url)
             await connection.connect()
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        packed = list(connection.pack_commands(commands))
+        expected = len(commands)
+        if after is not None:
+            packed = [*after.packed_by(connection), *packed]
+            expected += sum(len(keys) for keys in after.lists)
+        await connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
-        for _ in commands:
+        for _ in range(expected):
             try:
                 replies.append(await connection.read_response())
             except ResponseError as error:
                 replies.append(error)
         return replies
-
-    async def _learn(self, url: RedisUrl, tags: Sequence[bytes]) -> None:
-        """Find the queues of tags not seen before, and forget those that are gone."""
-        known = self._queues_by_tag
-        self._queues_by_tag = {tag: known[tag] for tag in tags if tag in known}
-        new = [tag for tag in tags if tag not in known][:BODIES_AT_ONCE]
-        if not new:
-            return
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                addresses = await self._addresses(url, new)
-                await self._learn_queues(url, addresses)
-        except (*_UNREACHABLE, RedisError):
-            # What was not learnt leaves this tick's counts lower bounds; the next read says what failed.
-            await self.close()
-        except BaseException:
-            await self.close()
-            raise
-
-    async def _addresses(self, url: RedisUrl, tags: Sequence[bytes]) -> dict[bytes, Address]:
-        key = self._layout.unacked_key
-        sizes = await self._ask(url, [("HSTRLEN", key, tag) for tag in tags])
-        wanted: list[bytes] = []
-        total = 0
-        for tag, reply in zip(tags, sizes, strict=True):
-            size = _natural(reply)
-            if size is not None and size > BYTES_AT_ONCE:
-                self._queues_by_tag[tag] = frozenset()
-            elif size is not None and total + size <= BYTES_AT_ONCE:
-                total += size
-                wanted.append(tag)
-        bodies = await self._ask(url, [("HGET", key, tag) for tag in wanted])
-        addresses: dict[bytes, Address] = {}
-        for tag, body in zip(wanted, bodies, strict=True):
-            if isinstance(body, bytes):
-                address = address_of(body)
-                if address is None:
-                    self._queues_by_tag[tag] = frozenset()
-                else:
-                    addresses[tag] = address
-            elif body is None:
-                self._queues_by_tag[tag] = _GONE
-        return addresses
-
-    async def _learn_queues(self, url: RedisUrl, addresses: dict[bytes, Address]) -> None:
-        exchanges = sorted({address.exchange for address in addresses.values() if address.exchange})
-        members = await self._ask(url, [("SMEMBERS", self._layout.bindings_key(name)) for name in exchanges])
-        tables = {
-            exchange: bindings_in(reply, self._layout.separator)
-            for exchange, reply in zip(exchanges, members, strict=True)
-            if isinstance(reply, list | set)
-        }
-        for tag, address in addresses.items():
-            if not address.exchange or address.exchange in tables:
-                bindings = tables.get(address.exchange, ())
-                self._queues_by_tag[tag] = _one_object(queues_of_message(address, bindings))
-
-    def _tally(self, tags: Sequence[bytes]) -> Unacked:
-        groups = Counter(self._queues_by_tag.get(tag) for tag in tags)
-        unread = groups.pop(None, 0)
-        groups.pop(_GONE, None)
-        return Unacked(
-            by_queue={next(iter(group)): many for group, many in groups.items() if group and len(group) == 1},
-            by_queues={group: many for group, many in groups.items() if group and len(group) > 1},
-            anywhere=groups.get(frozenset(), 0),
-            complete=unread == 0,
-        )
-
-
-_GONE: Final = frozenset({""})
-"""In the place of a tag's queues: it was acknowledged before its body could be read."""
-
-
-@lru_cache(maxsize=4096)
-def _one_object(queues: frozenset[str]) -> frozenset[str]:
-    """Equal sets as one object: a set of its own for each of 50,000 tags would be 10 MB."""
-    return queues
 
 
 def _connection(url: RedisUrl) -> Connection:
@@ -290,11 +249,6 @@ def _connection(url: RedisUrl) -> Connection:
     verify = url.options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
     options |= {"ssl_cert_reqs": verify, "ssl_check_hostname": verify == "required"}
     return SSLConnection(**options)
-
-
-def _natural(reply: object) -> int | None:
-    """The number in a reply that must be one of 0, 1, 2 ..., else None."""
-    return reply if type(reply) is int and reply >= 0 else None
 
 
 def _failure(url: RedisUrl, answer: object, key: str = "") -> BrokerFailure:

@@ -19,6 +19,7 @@ from kombu.messaging import Consumer, Producer
 from redis import Redis
 
 from scaler import broker as broker_module
+from scaler import unacked as unacked_module
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.broker import ANSWER_SECONDS, RedisBroker
 from scaler.contract import Ready
@@ -208,7 +209,7 @@ async def test_more_bodies_than_a_tick_reads_leave_a_lower_bound(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is read by the next ticks; until then nobody may conclude that there is no more."""
-    monkeypatch.setattr(broker_module, "BODIES_AT_ONCE", 2)
+    monkeypatch.setattr(unacked_module, "BODIES_AT_ONCE", 2)
     redis.hset("unacked", mapping={f"t{number}": '["m", "", "sums"]' for number in range(5)})
 
     counts = [(await read(broker, "sums")).delivered(["sums"]) for _ in range(3)]
@@ -220,7 +221,7 @@ async def test_bodies_beyond_the_bytes_of_a_tick_wait_for_the_next(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded by bytes too; a body too large for any tick leaves its queue untold."""
-    monkeypatch.setattr(broker_module, "BYTES_AT_ONCE", 60)
+    monkeypatch.setattr(unacked_module, "BYTES_AT_ONCE", 60)
     body = '["%s", "", "sums"]'
     redis.hset("unacked", mapping={"t1": body % "m" * 1, "t2": body % ("m" * 30), "huge": body % ("m" * 90)})
 
