@@ -30,67 +30,57 @@ UP_SECONDS = 900
 DESTROY_SECONDS = 900
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
+    """One stack, with state and configuration of its own."""
+
     program: str
     folder: Path
+    stack: str = STACK
 
     @property
     def _project(self) -> Path:
         return self.folder / "project"
 
     @property
-    def _config(self) -> Path:
-        return self._project / "stacks" / f"Pulumi.{STACK}.yaml"
+    def config(self) -> Path:
+        """The stack's configuration file: the committed one of `local`, and what was set here."""
+        return self._project / "stacks" / f"Pulumi.{self.stack}.yaml"
 
     def up(self, settings: Mapping[str, str]) -> str:
         """Deploy the stack; returns the engine's own counts, as "28 created"."""
         self._prepare()
         for key, value in settings.items():
-            chosen = ["--stack", STACK, "--config-file", str(self._config)]
-            self._run("config", "set", key, value, *chosen, timeout_seconds=60)
-        shown = self._act("up", "--yes", "--skip-preview", timeout_seconds=UP_SECONDS)
-        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
+            self.set(key, value)
+        return self.act("up", "--yes", "--skip-preview")
+
+    def set(self, key: str, value: str) -> None:
+        """One setting; a dot in the key leads into a structure."""
+        path = ["--path"] if "." in key else []
+        self.run("config", "set", *path, key, value, "--stack", self.stack, "--config-file", str(self.config))
 
     def destroy(self) -> None:
         """Remove the stack and all it holds; nothing to do where there is none."""
         if not self.has_stack():
             return
-        self._act("destroy", "--yes", "--skip-preview", timeout_seconds=DESTROY_SECONDS)
+        self.act("destroy", "--yes", "--skip-preview", timeout_seconds=DESTROY_SECONDS)
         # From the project in the cache: it removes the configuration file beside it.
-        self._run("stack", "rm", STACK, "--yes", cwd=self._project, timeout_seconds=60)
+        self.run("stack", "rm", self.stack, "--yes", cwd=self._project, timeout_seconds=60)
         shutil.rmtree(self.folder)
 
     def has_stack(self) -> bool:
-        if not self._config.is_file():
+        if not self.config.is_file():
             return False
-        listed = json.loads(self._run("stack", "ls", "--json", cwd=self._project, timeout_seconds=60))
-        return any(stack["name"] == STACK for stack in listed)
+        listed = json.loads(self.run("stack", "ls", "--json", cwd=self._project, timeout_seconds=60))
+        return any(stack["name"] == self.stack for stack in listed)
 
-    def _prepare(self) -> None:
-        self._config.parent.mkdir(parents=True, exist_ok=True)
-        passphrase = self.folder / "passphrase"
-        if not passphrase.exists():
-            passphrase.touch(mode=0o600)
-            passphrase.write_text(secrets.token_urlsafe(24))
-        (self.folder / "state").mkdir(exist_ok=True)
-        shutil.copy(ROOT / "Pulumi.yaml", self._project)
-        committed = (ROOT / "stacks" / self._config.name).read_text()
-        if self.has_stack():
-            salt = [
-                line for line in self._config.read_text().splitlines() if line.startswith("encryptionsalt:")
-            ]
-            self._config.write_text("\n".join([committed.rstrip(), *salt, ""]))
-        else:
-            self._config.write_text(committed)
-            self._run("stack", "init", STACK, cwd=self._project, timeout_seconds=60)
+    def act(self, *arguments: str, timeout_seconds: float = UP_SECONDS) -> str:
+        """An operation of the checkout's program on the stack; returns the engine's counts."""
+        chosen = ["--stack", self.stack, "--config-file", str(self.config), "--suppress-progress"]
+        shown = self.run(*arguments, *chosen, timeout_seconds=timeout_seconds)
+        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
 
-    def _act(self, *arguments: str, timeout_seconds: float) -> str:
-        """A command on the stack, with the program of the checkout and the configuration of the cache."""
-        chosen = ["--stack", STACK, "--config-file", str(self._config), "--suppress-progress"]
-        return self._run(*arguments, *chosen, timeout_seconds=timeout_seconds)
-
-    def _run(self, *arguments: str, cwd: Path = ROOT, timeout_seconds: float) -> str:
+    def run(self, *arguments: str, cwd: Path = ROOT, timeout_seconds: float = 60) -> str:
         environment = {
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             # It wins over a PULUMI_CONFIG_PASSPHRASE_FILE of the user's.
@@ -102,12 +92,29 @@ class Engine:
         words = [self.program, *arguments, "--non-interactive", "--color=never"]
         return run(words, env=environment, cwd=cwd, timeout_seconds=timeout_seconds)
 
+    def _prepare(self) -> None:
+        self.config.parent.mkdir(parents=True, exist_ok=True)
+        passphrase = self.folder / "passphrase"
+        if not passphrase.exists():
+            passphrase.touch(mode=0o600)
+            passphrase.write_text(secrets.token_urlsafe(24))
+        (self.folder / "state").mkdir(exist_ok=True)
+        shutil.copy(ROOT / "Pulumi.yaml", self._project)
+        committed = (ROOT / "stacks" / f"Pulumi.{STACK}.yaml").read_text()
+        if self.has_stack():
+            lines = self.config.read_text().splitlines()
+            salt = [line for line in lines if line.startswith("encryptionsalt:")]
+            self.config.write_text("\n".join([committed.rstrip(), *salt, ""]))
+        else:
+            self.config.write_text(committed)
+            self.run("stack", "init", self.stack, cwd=self._project, timeout_seconds=60)
+
 
 def find() -> Engine | None:
     """The CLI on PATH or the one installed by an earlier demo, and its Kubernetes provider."""
     own = _own_root() / "bin" / "pulumi"
     program = shutil.which("pulumi") or (str(own) if own.exists() else None)
-    return Engine(program, cache() / STATE_FOLDER) if program else None
+    return Engine(program=program, folder=cache() / STATE_FOLDER) if program else None
 
 
 def find_or_install() -> Engine | None:

@@ -5,16 +5,17 @@ queues and the unacknowledged tags are one round trip a tick; short lists that a
 for what is not due in them. It writes nothing to Redis and never returns a number that it did not read.
 
 Key names and what the stored bytes mean are in `scaler.redis_layout`, what unacknowledged messages are in
-`scaler.deliveries`; the counts for a pool are taken
+`scaler.unacked`; the counts for a pool are taken
 from the returned `scaler.backlog.Backlog`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,19 +40,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
-from scaler.deliveries import BYTES_AT_ONCE, Command, Deliveries
-from scaler.redis_layout import Layout, eta_in
+from scaler.decision import Count
+from scaler.not_due import FilledList, NotDue, look
+from scaler.redis_layout import Layout
 from scaler.redis_url import RedisUrl, redis_url
+from scaler.unacked import Attribution, Command, natural
 
 ANSWER_SECONDS: Final = 1.5
 """How long one read may take, connecting included. Longer hides an outage, shorter invents one."""
 TAGS_AT_ONCE: Final = 50_000
 """Unacknowledged messages up to which their tags are read, 2 MB a tick; above, their queues are unknown."""
-LIST_LOOKED_AT: Final = 500
-"""Messages of a list up to which they are read, for what is not due among them; longer lists count as due."""
-MESSAGES_LOOKED_AT: Final = 2_000
-"""Messages of all lists that are read in a tick."""
+
 AGES_AT_ONCE: Final = 1_000
 """Of how many unacknowledged messages it is known when they were taken, the oldest."""
 
@@ -67,16 +66,39 @@ _UNREACHABLE: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, OS
 
 
 @dataclass(slots=True)
+class _Lengths:
+    """The question for all lengths: the same each tick, so its bytes are made once."""
+
+    queues: tuple[str, ...] = ()
+    lists: tuple[tuple[str, ...], ...] = ()
+    packed: list[bytes] | None = None
+
+    @classmethod
+    def of(cls, queues: tuple[str, ...], layout: Layout) -> _Lengths:
+        return cls(queues, tuple(layout.lists_of(queue) for queue in queues))
+
+    def packed_by(self, connection: Connection) -> list[bytes]:
+        if self.packed is None:
+            commands = [("LLEN", key) for keys in self.lists for key in keys]
+            self.packed = list(connection.pack_commands(commands))
+        return self.packed
+
+
+@dataclass(slots=True)
 class _Survey:
-    lengths: dict[str, Count]
-    later: dict[str, int] = field(default_factory=dict)
-    next_due: dict[str, float] = field(default_factory=dict)
-    unread: set[str] = field(default_factory=set)
+    lengths: dict[str, Count] = field(default_factory=dict)
+    not_due: NotDue = field(default_factory=NotDue)
     failures: dict[str, BrokerFailure] = field(default_factory=dict)
     tags: list[bytes] | None = None
     oldest: list[tuple[bytes, float]] = field(default_factory=list)
     """Tags with the time at which they were taken, by that time."""
     tags_failure: BrokerFailure | None = None
+
+    def take(self, not_due: NotDue) -> None:
+        """What lists hold now is truer than what they held, and still from before the tags are read."""
+        self.not_due = not_due
+        for queue, more in not_due.grown.items():
+            self.lengths[queue] = self.lengths[queue].less(-more)
 
 
 class RedisBroker:
@@ -87,8 +109,9 @@ class RedisBroker:
         self._layout = layout
         self._url: RedisUrl | None = None
         self._connection: Connection | None = None
-        self._deliveries = Deliveries(layout)
+        self._attribution = Attribution(layout)
         self._messages_unacked: int | None = None
+        self._lengths = _Lengths()
 
     async def read(self, queues: Collection[str], at: float) -> Backlog:
         """Lengths of these queues and all that is unacknowledged, now; `at` says what is due.
@@ -108,18 +131,18 @@ class RedisBroker:
         found = Backlog(
             at=at,
             lengths=survey.lengths,
-            later=survey.later,
-            unread=frozenset(survey.unread),
+            later=survey.not_due.later,
+            unread=frozenset(survey.not_due.unread),
             unacked=Unacked(complete=False) if survey.tags_failure is None else None,
-            next_due=survey.next_due,
+            next_due=survey.not_due.next_due,
             failures=survey.failures,
             unacked_failure=survey.tags_failure,
         )
         if survey.tags is None:
             return found
         await self._learn(url, survey.tags)
-        tally = self._deliveries.tally(survey.tags, survey.oldest, at)
-        for queue, eta in survey.next_due.items():
+        tally = self._attribution.tally(survey.tags, survey.oldest, at)
+        for queue, eta in survey.not_due.next_due.items():
             tally.next_due[queue] = min(eta, tally.next_due.get(queue, eta))
         return replace(
             found,
@@ -129,6 +152,17 @@ class RedisBroker:
             deliveries=tally.deliveries,
             taken_at=tally.taken_at,
         )
+
+    async def _learn(self, url: RedisUrl, tags: Sequence[bytes]) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._attribution.learn(tags, partial(self._ask, url))
+        except (*_UNREACHABLE, RedisError):
+            # What was not learnt leaves this tick's counts lower bounds; the next read says what failed.
+            await self.close()
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -147,116 +181,89 @@ class RedisBroker:
             raise BrokerFailure(Ready.BROKER_UNREACHABLE, str(error)) from None
         if url != self._url:
             self._url = url
-            self._deliveries.forget()
+            self._attribution = Attribution(self._layout)
             await self.close()
         return url
 
-    async def _survey(self, url: RedisUrl, queues: Sequence[str], at: float) -> _Survey:
-        places = [(queue, key) for queue in queues for key in self._layout.lists_of(queue)]
-        commands: list[Command] = [("LLEN", key) for _, key in places]
+    async def _survey(self, url: RedisUrl, queues: tuple[str, ...], at: float) -> _Survey:
+        if self._lengths.queues != queues:
+            self._lengths = _Lengths.of(queues, self._layout)
         # Lists before tags: a message taken in between counts twice for one tick. The other way round
         # it would count not at all, and a busy pool could look idle.
-        commands.append(("HLEN", self._layout.unacked_key))
+        tail: list[Command] = [("HLEN", self._layout.unacked_key)]
         if few := self._messages_unacked is not None and self._messages_unacked <= TAGS_AT_ONCE:
-            commands += self._ask_for_tags
-        replies = await self._ask_again_if_stale(url, commands)
-        answer, tags = replies[len(places)], replies[len(places) + 1 :]
-        survey = _Survey(lengths=dict.fromkeys(queues, Count.exactly(0)))
-        short: list[tuple[str, str, int]] = []
-        for (queue, key), reply in zip(places, replies, strict=False):
-            length = _natural(reply)
-            survey.lengths[queue] += UNKNOWN if length is None else Count.exactly(length)
-            if length is None:
-                survey.failures[queue] = _failure(url, reply, key)
-            elif length:
-                short.append((queue, key, length))
-        await self._look(url, survey, short, at)
-        self._messages_unacked = _natural(answer)
+            tail += self._ask_for_tags
+        replies = iter(await self._ask_again_if_stale(url, tail, after=self._lengths))
+        survey, filled = self._read_lengths(url, replies)
+        self._messages_unacked = natural(answer := next(replies))
+        tags = list(replies)
+        if filled:
+            survey.take(await look(filled, at, partial(self._ask, url)))
         if self._messages_unacked is not None:
             if self._messages_unacked > TAGS_AT_ONCE:
                 return survey
-            if short or not few:
+            if filled or not few:
                 tags = await self._ask(url, self._ask_for_tags)
             answer = tags[0]
         if isinstance(answer, list) and all(isinstance(tag, bytes) for tag in answer):
-            survey.tags = answer
-            survey.oldest = _scores(tags[1])
+            survey.tags, survey.oldest = answer, _scores(tags[1])
         else:
             survey.tags_failure = _failure(url, answer, self._layout.unacked_key)
         return survey
+
+    def _read_lengths(self, url: RedisUrl, replies: Iterator[Any]) -> tuple[_Survey, list[FilledList]]:
+        survey, filled = _Survey(), []
+        for queue, keys in zip(self._lengths.queues, self._lengths.lists, strict=True):
+            total, known = 0, True
+            for key in keys:
+                length = natural(reply := next(replies))
+                if length is None:
+                    known, survey.failures[queue] = False, _failure(url, reply, key)
+                elif length:
+                    total += length
+                    filled.append(FilledList(queue, key, length))
+            survey.lengths[queue] = Count(total, total if known else None)
+        return survey, filled
 
     @property
     def _ask_for_tags(self) -> list[Command]:
         index = self._layout.unacked_index_key
         return [("HKEYS", self._layout.unacked_key), ("ZRANGE", index, 0, AGES_AT_ONCE - 1, "WITHSCORES")]
 
-    async def _look(
-        self, url: RedisUrl, survey: _Survey, lists: Sequence[tuple[str, str, int]], at: float
-    ) -> None:
-        """Read short lists whole, for what is not due in them; what is not looked at counts as due."""
-        wanted: list[tuple[str, str, int]] = []
-        messages = size = 0
-        for queue, key, length in lists:
-            if length <= LIST_LOOKED_AT and messages + length <= MESSAGES_LOOKED_AT:
-                messages += length
-                wanted.append((queue, key, length))
-        sizes = await self._ask(url, [("MEMORY", "USAGE", key) for _, key, _ in wanted])
-        fitting: list[tuple[str, str, int]] = []
-        for each, reply in zip(wanted, sizes, strict=True):
-            if (used := _natural(reply)) is not None and size + used <= BYTES_AT_ONCE:
-                size += used
-                fitting.append(each)
-        survey.unread = {queue for queue, key, length in lists if (queue, key, length) not in fitting}
-        bodies = await self._ask(url, [("LRANGE", key, 0, LIST_LOOKED_AT) for _, key, _ in fitting])
-        for (queue, _, length), found in zip(fitting, bodies, strict=True):
-            if not isinstance(found, list) or len(found) > LIST_LOOKED_AT:
-                survey.unread.add(queue)
-                continue
-            # These are the messages of now, and the tags are read after them.
-            survey.lengths[queue] = survey.lengths[queue].less(length) + Count.exactly(len(found))
-            etas = [eta for body in found if (eta := eta_in(body)) is not None and eta > at]
-            if etas:
-                survey.later[queue] = survey.later.get(queue, 0) + len(etas)
-                survey.next_due[queue] = min(*etas, survey.next_due.get(queue, etas[0]))
-
-    async def _ask_again_if_stale(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
+    async def _ask_again_if_stale(
+        self, url: RedisUrl, commands: Sequence[Command], after: _Lengths
+    ) -> list[Any]:
         """Ask; where a connection from an earlier tick turns out dead, once more over a new one."""
         stale = self._connection is not None
         try:
-            return await self._ask(url, commands)
+            return await self._ask(url, commands, after)
         except RedisConnectionError:
             if not stale:
                 raise
             await self.close()
-            return await self._ask(url, commands)
+            return await self._ask(url, commands, after)
 
-    async def _ask(self, url: RedisUrl, commands: Sequence[Command]) -> list[Any]:
-        """One round trip, none for nothing. An error reply to one command is that command's reply."""
-        if not commands:
-            return []
+    async def _ask(
+        self, url: RedisUrl, commands: Sequence[Command], after: _Lengths | None = None
+    ) -> list[Any]:
+        """One round trip. An error reply to one command is that command's reply."""
         connection = self._connection
         if connection is None:
             connection = self._connection = _connection(url)
             await connection.connect()
-        await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        packed = list(connection.pack_commands(commands))
+        expected = len(commands)
+        if after is not None:
+            packed = [*after.packed_by(connection), *packed]
+            expected += sum(len(keys) for keys in after.lists)
+        await connection.send_packed_command(packed, check_health=False)
         replies: list[Any] = []
-        for _ in commands:
+        for _ in range(expected):
             try:
                 replies.append(await connection.read_response())
             except ResponseError as error:
                 replies.append(error)
         return replies
-
-    async def _learn(self, url: RedisUrl, tags: Sequence[bytes]) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._deliveries.learn(lambda commands: self._ask(url, commands), tags)
-        except (*_UNREACHABLE, RedisError):
-            # What was not learnt leaves this tick's counts lower bounds; the next read says what failed.
-            await self.close()
-        except BaseException:
-            await self.close()
-            raise
 
 
 def _connection(url: RedisUrl) -> Connection:
@@ -293,11 +300,6 @@ def _scores(reply: object) -> list[tuple[bytes, float]]:
         return [(tag, float(score)) for tag, score in zip(reply[::2], reply[1::2], strict=True)]
     except ValueError:
         return []
-
-
-def _natural(reply: object) -> int | None:
-    """The number in a reply that must be one of 0, 1, 2 ..., else None."""
-    return reply if type(reply) is int and reply >= 0 else None
 
 
 def _failure(url: RedisUrl, answer: object, key: str = "") -> BrokerFailure:

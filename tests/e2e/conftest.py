@@ -16,13 +16,17 @@ from demo.images import Built
 from tests.conftest import Kubectl
 from tests.e2e.stack import Stack, ledger_claim, settings_of
 
-FAILED = pytest.StashKey[bool]()
+NAMESPACES = pytest.StashKey[list[tuple[Cluster, str]]]()
+"""What a test has deployed to: where to look when it fails."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    if report.failed and report.when != "teardown":
+        # Now: by the report's end the stacks are gone.
+        for cluster, namespace in item.stash.get(NAMESPACES, []):
+            report.sections.append((f"diagnosis of {namespace}", diagnosis(cluster, namespace)))
     return report
 
 
@@ -45,11 +49,13 @@ NewStack = Callable[[], Stack]
 def new_stack(cluster: Cluster, built: Built, request: pytest.FixtureRequest) -> Iterator[NewStack]:
     """Makes stacks that are ready; each is removed at the end, whatever becomes of the test."""
     made: list[Stack] = []
+    request.node.stash[NAMESPACES] = []
 
     def make() -> Stack:
         namespace = f"e2e-{uuid.uuid4().hex[:8]}"
         stack = Stack(cluster, namespace, settings_of(namespace, built))
         made.append(stack)
+        request.node.stash[NAMESPACES].append((cluster, namespace))
         cluster.kubectl("create", "namespace", namespace)
         stack.kubectl("create", "--filename=-", stdin=ledger_claim())
         stack.apply()
@@ -58,8 +64,6 @@ def new_stack(cluster: Cluster, built: Built, request: pytest.FixtureRequest) ->
 
     yield make
     for stack in made:
-        if request.node.stash.get(FAILED, False):
-            print(diagnosis(cluster, stack.namespace))
         stack.remove()
 
 

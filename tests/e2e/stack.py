@@ -48,6 +48,8 @@ def settings_of(namespace: str, built: Built) -> dict[str, str]:
         "imageTag": built.tag,
         "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
         "behavior": CALM,
+        # A worker whose broker went first, as when a namespace is deleted, takes all of it to stop.
+        "gracePeriodSeconds": "10",
         "resources": SMALL,
         "redisResources": SMALL,
         **({"redisImage": built.redis} if built.redis else {}),
@@ -170,3 +172,18 @@ def ledger_claim() -> str:
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
         }
     )
+
+
+def left_of(*stacks: Stack) -> set[str]:
+    """What of the stacks is still on the cluster: their namespaces, and cluster-wide objects of ours."""
+    cluster = stacks[0].cluster
+    kinds = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name").split()
+    found = cluster.kubectl("get", ",".join(kinds), "--output=name", "--ignore-not-found").split()
+    namespaces = {f"namespace/{stack.namespace}" for stack in stacks}
+    ours = {name for name in found if "celery" in name and not name.startswith("namespace/")}
+    volumes = {
+        f"persistentvolume/{volume['metadata']['name']}"
+        for volume in cluster.get("persistentvolumes")["items"]
+        if volume["spec"]["claimRef"]["namespace"] in {stack.namespace for stack in stacks}
+    }
+    return ours | volumes | (namespaces & set(found))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import Verdict, judge
-from tests.e2e.stack import CALM_SECONDS, LEAST, MOST, POOL, Stack, every
+from tests.e2e.stack import CALM_SECONDS, LEAST, MOST, POOL, Stack, every, left_of
 
 pytestmark = pytest.mark.cluster
 
@@ -147,18 +147,3 @@ def test_two_stacks_share_a_cluster_and_leave_it_one_by_one(new_stack: NewStack)
         # Kubernetes makes it for the definition, and takes it away with it.
         "apiservice.apiregistration.k8s.io/v1alpha1.celeryproject.org",
     }
-
-
-def left_of(*stacks: Stack) -> set[str]:
-    """What of the stacks is still on the cluster: their namespaces, and cluster-wide objects of ours."""
-    cluster = stacks[0].cluster
-    kinds = cluster.kubectl("api-resources", "--namespaced=false", "--verbs=list", "--output=name").split()
-    found = cluster.kubectl("get", ",".join(kinds), "--output=name", "--ignore-not-found").split()
-    namespaces = {f"namespace/{stack.namespace}" for stack in stacks}
-    ours = {name for name in found if "celery" in name and not name.startswith("namespace/")}
-    volumes = {
-        f"persistentvolume/{volume['metadata']['name']}"
-        for volume in cluster.get("persistentvolumes")["items"]
-        if volume["spec"]["claimRef"]["namespace"] in {stack.namespace for stack in stacks}
-    }
-    return ours | volumes | (namespaces & set(found))

@@ -19,7 +19,8 @@ from kombu.messaging import Consumer, Producer
 from redis import Redis
 
 from scaler import broker as broker_module
-from scaler import deliveries
+from scaler import not_due
+from scaler import unacked as unacked_module
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.broker import ANSWER_SECONDS, RedisBroker
 from scaler.contract import Ready
@@ -209,7 +210,7 @@ async def test_more_bodies_than_a_tick_reads_leave_a_lower_bound(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is read by the next ticks; until then nobody may conclude that there is no more."""
-    monkeypatch.setattr(deliveries, "BODIES_AT_ONCE", 2)
+    monkeypatch.setattr(unacked_module, "BODIES_AT_ONCE", 2)
     redis.hset("unacked", mapping={f"t{number}": '["m", "", "sums"]' for number in range(5)})
 
     counts = [(await read(broker, "sums")).delivered(["sums"]) for _ in range(3)]
@@ -221,7 +222,7 @@ async def test_bodies_beyond_the_bytes_of_a_tick_wait_for_the_next(
     broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded by bytes too; a body too large for any tick leaves its queue untold."""
-    monkeypatch.setattr(deliveries, "BYTES_AT_ONCE", 60)
+    monkeypatch.setattr(unacked_module, "BYTES_AT_ONCE", 60)
     body = '["%s", "", "sums"]'
     redis.hset("unacked", mapping={"t1": body % "m" * 1, "t2": body % ("m" * 30), "huge": body % ("m" * 90)})
 
@@ -549,7 +550,7 @@ async def test_long_lists_count_as_due(
     broker: RedisBroker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a long list each tick would cost more than it tells: nobody may rest on what is in it."""
-    monkeypatch.setattr(broker_module, "LIST_LOOKED_AT", 2)
+    monkeypatch.setattr(not_due, "LIST_LOOKED_AT", 2)
     send(redis_server.url, IN_AN_HOUR, IN_AN_HOUR, IN_AN_HOUR)
     send(redis_server.url, IN_AN_HOUR, queue="mails")
 

@@ -1,8 +1,11 @@
-"""Remembers what each unacknowledged message is, so that its body is read once and not every tick.
+"""Whose messages are unacknowledged: one hash holds those of all queues, under tags that name none.
 
-It owns that memory, how much of it is filled in one tick, and the tally made of it. It asks the broker
-through whatever `scaler.broker` gives it, and imports no client. A message that was not looked at yet is
-missing from the tally, which then says that it is not complete.
+It owns what is known of each tag. A message's body is read once, when its tag is first seen; its address
+and the broker's own bindings then tell its queues, its headers which task it is and when that is due. What
+is not known yet is counted as not known.
+
+It asks through whatever it is given, in the scaler `scaler.broker`; what the bytes mean is in
+`scaler.redis_layout`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ BYTES_AT_ONCE: Final = 4_000_000
 
 Command = tuple[str | bytes | int, ...]
 Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
-"""One round trip; an error reply to one command is that command's reply."""
+"""One round trip; a command that the broker refused has the error as its reply."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,23 +38,22 @@ class Tally:
     taken_at: dict[str, list[float]] = field(default_factory=dict)
 
 
-class Deliveries:
+class Attribution:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._by_tag: dict[bytes, Delivery] = {}
 
-    def forget(self) -> None:
-        self._by_tag.clear()
-
-    async def learn(self, ask: Ask, tags: Sequence[bytes]) -> None:
-        """Read what tags not seen before stand for, and forget those that are gone."""
+    async def learn(self, tags: Sequence[bytes], ask: Ask) -> None:
+        """Find out what tags not seen before stand for, and forget those that are gone."""
         known = self._by_tag
-        self._by_tag = {tag: known[tag] for tag in tags if tag in known}
-        new = [tag for tag in tags if tag not in known][:BODIES_AT_ONCE]
+        # A message that was gone may be back: kombu keeps the tag of one that it returns to its queue.
+        self._by_tag = {tag: known[tag] for tag in tags if known.get(tag, _GONE) is not _GONE}
+        new = [tag for tag in tags if tag not in self._by_tag][:BODIES_AT_ONCE]
         if new:
-            await self._learn_queues(ask, await self._entries(ask, new))
+            await self._learn_queues(await self._entries(new, ask), ask)
 
     def tally(self, tags: Sequence[bytes], oldest: Iterable[tuple[bytes, float]], at: float) -> Tally:
+        """Count the tags of one read by what is known of them; `oldest` with when they were taken."""
         due: Counter[frozenset[str]] = Counter()
         later: Counter[frozenset[str]] = Counter()
         deliveries = [found for tag in tags if (found := self._by_tag.get(tag)) and found is not _GONE]
@@ -74,17 +76,16 @@ class Deliveries:
                     tally.taken_at.setdefault(queue, []).append(taken_at)
         return tally
 
-    async def _entries(self, ask: Ask, tags: Sequence[bytes]) -> dict[bytes, Entry]:
+    async def _entries(self, tags: Sequence[bytes], ask: Ask) -> dict[bytes, Entry]:
         key = self._layout.unacked_key
         sizes = await ask([("HSTRLEN", key, tag) for tag in tags])
         wanted: list[bytes] = []
         total = 0
-        for tag, size in zip(tags, sizes, strict=True):
-            if type(size) is not int:
-                continue
-            if size > BYTES_AT_ONCE:
+        for tag, reply in zip(tags, sizes, strict=True):
+            size = natural(reply)
+            if size is not None and size > BYTES_AT_ONCE:
                 self._by_tag[tag] = _ANYBODYS
-            elif total + size <= BYTES_AT_ONCE:
+            elif size is not None and total + size <= BYTES_AT_ONCE:
                 total += size
                 wanted.append(tag)
         bodies = await ask([("HGET", key, tag) for tag in wanted])
@@ -100,7 +101,7 @@ class Deliveries:
                     entries[tag] = entry
         return entries
 
-    async def _learn_queues(self, ask: Ask, entries: dict[bytes, Entry]) -> None:
+    async def _learn_queues(self, entries: dict[bytes, Entry], ask: Ask) -> None:
         addresses = [entry.address for entry in entries.values()]
         exchanges = sorted({address.exchange for address in addresses if address.exchange})
         members = await ask([("SMEMBERS", self._layout.bindings_key(name)) for name in exchanges])
@@ -128,6 +129,11 @@ def _unacked(groups: Counter[frozenset[str]], *, complete: bool) -> Unacked:
         anywhere=groups.get(frozenset(), 0),
         complete=complete,
     )
+
+
+def natural(reply: object) -> int | None:
+    """The number in a reply that must be one of 0, 1, 2 ..., else None."""
+    return reply if type(reply) is int and reply >= 0 else None
 
 
 @lru_cache(maxsize=4096)
