@@ -64,6 +64,7 @@ STATUS: Final[Schema] = {
                 "properties": {
                     "at": _moment("When."),
                     "change": {"type": "integer", "description": "How many more; negative: fewer."},
+                    "replicas": {"type": "integer", "description": "How many there were to be then."},
                 },
             },
         },

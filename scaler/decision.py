@@ -88,7 +88,11 @@ class Observation:
 
     at: float
     queued: Count
+    """Messages in the queues that are due."""
     unacked: Count
+    """Messages that are due, delivered and not acknowledged."""
+    active: Count = Count(0, 0)
+    """Running tasks whose messages are acknowledged, so that no broker knows them."""
     spec_replicas: int
     other_scaler: str | None = None
     """An autoscaler that acts on the same Deployment, as `kind/name`."""
@@ -97,7 +101,7 @@ class Observation:
 
     @property
     def demand(self) -> Count:
-        return self.queued + self.unacked
+        return self.queued + self.unacked + self.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class ScaleEvent:
 
     at: float
     change: int
+    replicas: int | None = None
+    """How many there were to be by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +150,8 @@ class Decision:
 def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[Decision, Memory]:
     """Decide one tick for one pool.
 
-    1. demand: queued and unacked messages over all queues and priorities, each task once.
+    1. demand: due queued and unacked messages over all queues and priorities, and running tasks that are
+       acknowledged already, so each task once.
     2. wish: ceil(demand / averageValue) replicas. 250 messages at 100 each: 3 replicas. Where the
        demand is known in part, its lower bound may raise and only its upper bound may lower.
     3. tolerance: a demand within 10 % of what the replicas are meant for changes nothing, but any
@@ -173,7 +180,7 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
     calm = max(wish, policy.min_replicas) < replicas
     return decision, Memory(
         wishes=wishes,
-        scale_events=_with_event(policy, memory.scale_events, step.replicas - replicas, at),
+        scale_events=with_event(policy, memory.scale_events, replicas, step.replicas, at),
         calm_since=(at if memory.calm_since is None else memory.calm_since) if calm else None,
     )
 
@@ -225,6 +232,8 @@ def _wish(policy: Policy, demand: Count, replicas: int) -> tuple[int, Reason]:
 
 def _arithmetic(policy: Policy, observation: Observation, wish: int) -> str:
     parts = f"{observation.queued} queued + {observation.unacked} unacked"
+    if observation.active.high != 0:
+        parts += f" + {observation.active} running and acknowledged"
     return (
         f"demand {observation.demand} ({parts}) at {policy.average_value} a worker "
         f"asks for {wish} of now {observation.spec_replicas}"
@@ -331,10 +340,11 @@ def _clamp(policy: Policy, step: _Step) -> _Step:
     return step
 
 
-def _with_event(
-    policy: Policy, events: tuple[ScaleEvent, ...], change: int, at: float
+def with_event(
+    policy: Policy, events: tuple[ScaleEvent, ...], before: int, after: int, at: float
 ) -> tuple[ScaleEvent, ...]:
+    """The events that step limits still need, with this change of the replicas if it is one."""
     limits = (*policy.behavior.scale_up.limits, *policy.behavior.scale_down.limits)
     longest = max((limit.period_seconds for limit in limits), default=0)
     kept = tuple(event for event in events if event.at > at - longest)
-    return (*kept, ScaleEvent(at, change)) if longest and change else kept
+    return (*kept, ScaleEvent(at, after - before, after)) if longest and after != before else kept

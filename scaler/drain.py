@@ -56,13 +56,15 @@ class DrainReason(StrEnum):
     TAKEN_BACK = "TakenBack"
     DEADLINE = "DrainDeadline"
     REMOVING = "Removing"
+    DEMAND_UNKNOWN = "DemandUnknown"
+    WORKERS_SILENT = "WorkersSilent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What one tick does about the workers that leave, in this order."""
 
-    leaving: tuple[Leaving, ...]
+    leaving: tuple[Leaving, ...] = ()
     """To be on the status before anything below is sent."""
     stop: frozenset[str] = frozenset()
     """Pods to send `cancel_consumer`, on every tick: a worker that restarted consumes again."""
@@ -83,6 +85,7 @@ def plan(
     excess: int,
     at: float,
     deadline_seconds: float,
+    rolling_out: bool = False,
 ) -> Plan:
     """Plan one tick of a pool that has `excess` workers more than desired (0 or less: none).
 
@@ -98,7 +101,7 @@ def plan(
     staying = tuple(victim for victim in leaving if victim.pod in present)
     if excess <= 0:
         return _take_back(present, staying, DrainReason.TAKEN_BACK, "the demand needs every worker again")
-    if len({worker.replica_set for worker in workers}) > 1:
+    if rolling_out or len({worker.replica_set for worker in workers}) > 1:
         return _take_back(present, staying, DrainReason.ROLLING_OUT, "no scale-in during a roll-out")
     late = [victim.pod for victim in staying if at - victim.since > deadline_seconds]
     if late:
@@ -143,7 +146,12 @@ def _choose(
     def by_tasks(worker: Worker) -> tuple[int, float]:
         return (10**9 if worker.tasks.high is None else worker.tasks.high, -worker.created_at)
 
-    kept = sorted(staying, key=lambda victim: by_tasks(present[victim.pod]))[:excess]
+    def marked_first(victim: Leaving) -> tuple[bool, int, float]:
+        # One that `/scale` has let go may be on its way already, and answers no more.
+        worker = present[victim.pod]
+        return (worker.deletion_cost > VICTIM_COST, *by_tasks(worker))
+
+    kept = sorted(staying, key=marked_first)[:excess]
     chosen = {victim.pod for victim in staying}
     candidates = sorted(
         (

@@ -9,25 +9,30 @@ The arithmetic is in `scaler.decision`, the report's form in `scaler.status`, ac
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Final
 
 from scaler import status
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Policy, Ready
-from scaler.decision import UNKNOWN, ForeignWrite, Memory, Observation, Reason, decide
+from scaler.crew import Crew, Rest, node_of
+from scaler.decision import (
+    UNKNOWN,
+    Decision,
+    ForeignWrite,
+    Memory,
+    Observation,
+    Reason,
+    decide,
+    with_event,
+)
+from scaler.drain import DrainReason, Leaving, Plan
+from scaler.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.objects import CeleryObject, ClusterFailure, Deployment
+from scaler.sight import Questions, Sight
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What one tick saw of one pool."""
-
-    at: float
-    deployment: Deployment | None
-    other_scaler: str | None
-    backlog: Backlog | BrokerFailure
-    trouble: ClusterFailure | None
-    """A right that the scaler lacks, found while it read or wrote."""
+SILENT_TICKS: Final = 2
+"""Ticks in a row in which nobody answered, after which nobody is expected to."""
 
 
 class Pool:
@@ -49,6 +54,12 @@ class Pool:
         self.trouble: ClusterFailure | None = None
         self.scale_retry_at = 0.0
         self.status_retry_at = 0.0
+        self.leaving: tuple[Leaving, ...] = ()
+        """Who leaves, as it is on the status."""
+        self._quiet_since: float | None = None
+        self._rests: dict[str, Rest] = {}
+        self._unanswered = 0
+        self._again_at = 0.0
         self.restore()
 
     @property
@@ -68,51 +79,126 @@ class Pool:
         self.written = stored
         self.last_scale_at = status.last_scale_of(stored)
         self.announced = status.news_of(stored)
+        self.leaving = status.leaving_of(stored)
 
-    def judge(self, sight: Sight) -> status.Report:
-        """Say what this tick found and decided; the report's memory is of a decision that is carried out."""
+    def questions(self, sight: Sight) -> Questions | None:
+        """What the workers have to be asked in this tick; None where nothing depends on their answer.
+
+        Asked is before a removal, while workers leave, and where the broker alone could not keep the
+        demand from reading 0 while tasks run. An idle pool is asked nothing.
+        """
         policy, deployment = self.policy, sight.deployment
+        self._note(sight)
+        if policy is None or deployment is None:
+            return None
+        crew = sight.crew(policy, deployment, self.leaving, self._quiet_since)
+        observation = self._observe(sight, deployment, crew)
+        decision, _ = decide(policy, observation, self.memory)
+        demand, spec = observation.demand, deployment.spec_replicas
+        least = max(policy.min_replicas, math.ceil(demand.low / policy.average_value))
+        open_question = demand.exact is None and demand.high is not None and (least < spec or not demand.low)
+        if not (self.leaving or decision.desired_replicas < spec or open_question):
+            return None
+        leaving = frozenset(victim.pod for victim in self.leaving)
+        return Questions(stop=leaving & crew.to_ask, ask=crew.to_ask) if crew.to_ask else None
+
+    def judge(self, sight: Sight) -> tuple[status.Report, Step | None]:
+        """Say what this tick found, decided and plans; the memory is of a plan that is carried out."""
+        policy, deployment = self.policy, sight.deployment
+        report = status.Report(
+            generation=self.celery.generation,
+            ready=Ready.WATCHING,
+            ready_message="",
+            replicas=None,
+            queued=UNKNOWN,
+            unacked=UNKNOWN,
+            decision=None,
+            memory=self.memory,
+            last_scale_at=self.last_scale_at,
+        )
         if policy is None or deployment is None:
             ready, message = self._ready(sight, Reason.DEMAND_MET)
-            return status.Report(
-                generation=self.celery.generation,
-                ready=ready,
-                ready_message=message,
-                replicas=None,
-                queued=UNKNOWN,
-                unacked=UNKNOWN,
-                decision=None,
-                memory=self.memory,
-                last_scale_at=self.last_scale_at,
-            )
-        queued, unacked = UNKNOWN, UNKNOWN
+            return replace(report, ready=ready, ready_message=message), None
+        if sight.answers.asked:
+            self._unanswered = 0 if sight.answers.tasks else self._unanswered + 1
+        self.memory, self.last_scale_at = status.settle(
+            self.memory, self.written, self.last_scale_at, deployment.spec_replicas
+        )
+        crew = sight.crew(policy, deployment, self.leaving, self._quiet_since)
+        observation = self._observe(sight, deployment, crew)
+        decision, memory = decide(policy, observation, self.memory)
+        ready, message = self._ready(sight, decision.reason)
+        step = self._step(sight, policy, deployment, crew, decision)
+        events = with_event(
+            policy, self.memory.scale_events, deployment.spec_replicas, step.replicas, sight.at
+        )
+        report = replace(
+            report,
+            ready=ready,
+            ready_message=message,
+            replicas=deployment.replicas,
+            decision=decision,
+            memory=replace(memory, scale_events=events),
+            last_scale_at=self.last_scale_at,
+            demand=observation.demand,
+            active=crew.running,
+            capacity=crew.capacity,
+            drain=step.drain,
+        )
         if isinstance(sight.backlog, Backlog):
-            queued = sight.backlog.queued(policy.queues)
-            unacked = sight.backlog.delivered(policy.queues)
-        observation = Observation(
+            report = replace(
+                report,
+                queued=sight.backlog.queued(policy.queues),
+                unacked=sight.backlog.delivered(policy.queues),
+                not_due=sight.backlog.not_due(policy.queues),
+                next_due=sight.backlog.next_due_at(policy.queues),
+            )
+        return report, step
+
+    def _note(self, sight: Sight) -> None:
+        """Remember what only several ticks together tell."""
+        due = sight.queued_due(self.policy) + sight.unacked_due(self.policy)
+        if due.exact != 0:
+            self._quiet_since = None
+        elif self._quiet_since is None:
+            self._quiet_since = sight.read_at
+        beats = {pod.name: sight.heard.last.get(node_of(pod.name)) for pod in sight.pods}
+        rests = {name: Rest.after(self._rests.get(name), beat) for name, beat in beats.items() if beat}
+        self._rests = {name: rest for name, rest in rests.items() if rest is not None}
+
+    def _observe(self, sight: Sight, deployment: Deployment, crew: Crew) -> Observation:
+        return Observation(
             at=sight.at,
-            queued=queued,
-            unacked=unacked,
+            queued=sight.queued_due(self.policy),
+            unacked=sight.unacked_due(self.policy),
+            active=crew.active,
             spec_replicas=deployment.spec_replicas,
             other_scaler=sight.other_scaler,
             foreign_write=self._foreign_write(deployment, sight.at),
         )
-        self.memory, self.last_scale_at = status.settle(
-            self.memory, self.written, self.last_scale_at, deployment.spec_replicas
+
+    def _step(
+        self, sight: Sight, policy: Policy, deployment: Deployment, crew: Crew, decision: Decision
+    ) -> Step:
+        step = step_of(
+            decision,
+            Scene(
+                at=sight.at,
+                policy=policy,
+                deployment=deployment,
+                pods=sight.pods,
+                crew=crew,
+                leaving=self.leaving,
+                again_at=self._again_at,
+                answerless=self._unanswered >= SILENT_TICKS and bool(crew.heard),
+                rests=self._rests,
+                quiet_since=self._quiet_since,
+            ),
         )
-        decision, memory = decide(policy, observation, self.memory)
-        ready, message = self._ready(sight, decision.reason)
-        return status.Report(
-            generation=self.celery.generation,
-            ready=ready,
-            ready_message=message,
-            replicas=deployment.replicas,
-            queued=queued,
-            unacked=unacked,
-            decision=decision,
-            memory=memory,
-            last_scale_at=self.last_scale_at,
-        )
+        if step.drain.reason is DrainReason.DEADLINE and self.leaving:
+            window = policy.behavior.scale_down.stabilization_seconds
+            self._again_at = sight.at + max(AGAIN_SECONDS, window)
+        return step
 
     def _foreign_write(self, deployment: Deployment, at: float) -> ForeignWrite | None:
         """Somebody else's change of the replicas, with the time at which it was first seen.
@@ -136,6 +222,11 @@ class Pool:
     def without_step(self, report: status.Report) -> status.Report:
         """The report of a tick that changes no replicas, whatever was decided."""
         return replace(report, memory=replace(report.memory, scale_events=self.memory.scale_events))
+
+    def without_drain(self, report: status.Report) -> status.Report:
+        """The report of a tick that tells no worker anything, whatever was planned."""
+        said = report.drain
+        return replace(report, drain=Plan(leaving=self.leaving, reason=said.reason, message=said.message))
 
     def _ready(self, sight: Sight, reason: Reason) -> tuple[Ready, str]:
         """The most basic thing that is wrong, for the others follow from it."""

@@ -9,11 +9,12 @@ The CRD's schema of the same document is in `infra.fleet_objects`; `scaler.loop`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from scaler.contract import MAX_SCALE_EVENTS, Ready
-from scaler.decision import Count, Decision, Memory, Reason, ScaleEvent
+from scaler.decision import UNKNOWN, Count, Decision, Memory, Reason, ScaleEvent
+from scaler.drain import Leaving, Plan
 from scaler.rfc3339 import seconds_of, text_of
 
 Document = Mapping[str, Any]
@@ -24,8 +25,13 @@ FIELDS: Final = (
     "desiredReplicas",
     "queued",
     "unacked",
+    "active",
+    "notDue",
+    "nextDueTime",
+    "capacity",
     "calmSince",
     "scaleEvents",
+    "draining",
     "lastScaleTime",
     "decision",
     "conditions",
@@ -45,10 +51,19 @@ class Report:
     ready_message: str
     replicas: int | None
     queued: Count
+    """All messages in the queues, due or not."""
     unacked: Count
+    """All messages that are delivered and not acknowledged."""
     decision: Decision | None
     memory: Memory
     last_scale_at: float | None = None
+    demand: Count = UNKNOWN
+    not_due: Count = UNKNOWN
+    next_due: float | None = None
+    active: int | None = None
+    """Tasks that run."""
+    capacity: int | None = None
+    drain: Plan = field(default_factory=Plan)
 
     @property
     def news(self) -> tuple[str, str]:
@@ -74,9 +89,15 @@ def document(report: Report, earlier: Document, at: float) -> dict[str, Any]:
         "replicas": report.replicas,
         "queued": report.queued.exact,
         "unacked": report.unacked.exact,
+        "active": report.active,
+        "notDue": report.not_due.exact,
+        "nextDueTime": _time(report.next_due),
+        "capacity": report.capacity,
         "lastScaleTime": _time(report.last_scale_at),
         "conditions": _conditions(report, earlier, at),
         **_remembered(report.memory),
+        "draining": [{"pod": victim.pod, "since": text_of(victim.since)} for victim in report.drain.leaving]
+        or None,
     }
     if report.decision is not None:
         fields["desiredReplicas"] = report.decision.desired_replicas
@@ -94,13 +115,25 @@ def memory_of(stored: Document) -> Memory:
     events = stored.get("scaleEvents")
     return Memory(
         scale_events=tuple(
-            ScaleEvent(at, event["change"])
+            ScaleEvent(at, event["change"], _natural(event.get("replicas")))
             for event in (events if isinstance(events, list) else [])
             if isinstance(event, Mapping)
             and type(event.get("change")) is int
             and (at := seconds_of(event.get("at"))) is not None
         ),
         calm_since=seconds_of(stored.get("calmSince")),
+    )
+
+
+def leaving_of(stored: Document) -> tuple[Leaving, ...]:
+    """The victims that an earlier scaler chose."""
+    victims = stored.get("draining")
+    return tuple(
+        Leaving(victim["pod"], since)
+        for victim in (victims if isinstance(victims, list) else [])
+        if isinstance(victim, Mapping)
+        and isinstance(victim.get("pod"), str)
+        and (since := seconds_of(victim.get("since"))) is not None
     )
 
 
@@ -135,8 +168,10 @@ def settle(
     newest = memory.scale_events[-1] if memory.scale_events else None
     if newest is None or (last_scale_at is not None and newest.at <= last_scale_at):
         return memory, last_scale_at
-    desired = written.get("desiredReplicas")
-    if type(desired) is int and desired - newest.change == spec_replicas:
+    aim = newest.replicas
+    if aim is None:
+        aim = _natural(written.get("desiredReplicas"))
+    if aim is not None and aim - newest.change == spec_replicas:
         return replace(memory, scale_events=memory.scale_events[:-1]), last_scale_at
     return memory, newest.at
 
@@ -150,7 +185,8 @@ def _remembered(memory: Memory) -> dict[str, Any]:
 
 
 def _stored(event: ScaleEvent) -> dict[str, Any]:
-    return {"at": text_of(event.at), "change": event.change}
+    aim = {} if event.replicas is None else {"replicas": event.replicas}
+    return {"at": text_of(event.at), "change": event.change, **aim}
 
 
 def _conditions(report: Report, earlier: Document, at: float) -> list[dict[str, Any]]:
@@ -174,11 +210,11 @@ def _conditions(report: Report, earlier: Document, at: float) -> list[dict[str, 
 
 def _claims(report: Report) -> dict[str, tuple[str, str, str]]:
     decision = report.decision
-    demand = report.queued + report.unacked
+    demand = report.demand
     if demand.low > 0:
         active = ("True", "DemandPresent", f"demand {demand}")
     elif demand.exact is not None:
-        active = ("False", "NoDemand", "nothing is queued or unacknowledged")
+        active = ("False", "NoDemand", "nothing is due or running")
     else:
         active = ("Unknown", "DemandUnknown", "the demand is not known")
     if decision is None:
@@ -192,6 +228,7 @@ def _claims(report: Report) -> dict[str, tuple[str, str, str]]:
         "Ready": (watching, report.ready.value, report.ready_message),
         "Active": active,
         "ScalingLimited": limited,
+        "Draining": (str(bool(report.drain.leaving)), report.drain.reason.value, report.drain.message),
     }
 
 
@@ -202,6 +239,7 @@ def _headline(status: Document) -> tuple[object, ...]:
         status.get("observedGeneration"),
         status.get("replicas"),
         status.get("desiredReplicas"),
+        leaving_of(status),
         None if reason is None else reason_class(str(reason)),
         [
             (item.get("type"), item.get("status"), reason_class(str(item.get("reason"))))
@@ -213,6 +251,10 @@ def _headline(status: Document) -> tuple[object, ...]:
 def _condition_list(status: Document) -> list[Mapping[str, Any]]:
     conditions = status.get("conditions")
     return [item for item in conditions if isinstance(item, Mapping)] if isinstance(conditions, list) else []
+
+
+def _natural(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _time(at: float | None) -> str | None:
