@@ -181,6 +181,33 @@ async def test_unreachable_api_is_tried_once_a_tick(stage: Stage) -> None:
     assert len(stage.telemetry.failures) <= 8  # as many as are under way at once
 
 
+async def test_slow_api_does_not_make_a_tick_endless(stage: Stage) -> None:
+    """R13: at half a second a write, a hundred objects are told over many ticks; the loop stays alive."""
+    stage.cluster = _Slow(stage)
+    stage.restart()
+    for number in range(100):
+        stage.cluster.add(f"p{number}")
+
+    await stage.tick()
+    first = len(stage.cluster.statuses)
+    await stage.tick(60)
+
+    assert 4 <= first <= 4 + 8  # 2 s, and what was under way
+    assert len(stage.cluster.statuses) == 100
+
+
+class _Slow(FakeCluster):
+    """Each write of a status takes half a second."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:
+        await super().write_status(celery, status)
+        self.stage.at += 0.5
+
+
 async def test_removed_object_is_forgotten(stage: Stage) -> None:
     """R16: nothing is written about it any more, and its figures go."""
     stage.cluster.add()
