@@ -75,10 +75,10 @@ class Engine:
         return any(stack["name"] == self.stack for stack in listed)
 
     def act(self, *arguments: str, timeout_seconds: float = UP_SECONDS) -> str:
-        """An operation of the checkout's program on the stack; returns the engine's counts."""
+        """An operation of the checkout's program on the stack; returns the engine's counts of it."""
         chosen = ["--stack", self.stack, "--config-file", str(self.config), "--suppress-progress"]
         shown = self.run(*arguments, *chosen, timeout_seconds=timeout_seconds)
-        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.partition("Resources:")[2], re.MULTILINE))
+        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.rpartition("Resources:")[2], re.MULTILINE))
 
     def run(self, *arguments: str, cwd: Path = ROOT, timeout_seconds: float = 60) -> str:
         environment = {

@@ -101,7 +101,7 @@ def flood() -> ResponseReturnValue:
         return {"error": str(wrong)}, 400
     task = tasks.app.tasks[f"sample_app.tasks.{wanted.task}"]
     published = 0
-    began = time.monotonic()
+    began, began_at = time.monotonic(), time.time()
     error = None
     try:
         # One producer for all: a connection per message costs more than the message.
@@ -116,6 +116,7 @@ def flood() -> ResponseReturnValue:
         "flood": wanted.id,
         "task": wanted.task,
         "published": published,
+        "began": began_at,
         "seconds": round(time.monotonic() - began, 3),
     }
     return (result, 200) if error is None else ({**result, "error": error}, 503)

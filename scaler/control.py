@@ -32,8 +32,6 @@ STEER_SECONDS: Final = 2.5
 """How long the answer may take that workers did as told: gevent workers look up every 2 s only."""
 CALL_SECONDS: Final = 6.0
 """How long any call may take, with a broker that hangs and with the calls before it."""
-SETTLE_SECONDS: Final = 0.5
-"""On top of the BRPOP that a worker may have under way when it stops consuming."""
 LONG_LIST: Final = 1_000
 LONG_LIST_SECONDS: Final = 60.0
 """A worker with more than LONG_LIST tasks scheduled lists them only so often: 10,000 are 3.6 MB, and
@@ -78,9 +76,7 @@ class WorkerControl:
     def __init__(self, link: Link, *, clock: Callable[[], float] = time.time) -> None:
         self._mailbox = Mailbox(link)
         self._clock = clock
-        self._settle_seconds = _brpop_seconds(link.transport_options) + SETTLE_SECONDS
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker-control")
-        self._idle_since: dict[str, float] = {}
         self._long_lists: dict[str, _Scheduled] = {}
 
     async def tasks(self, nodes: Collection[str]) -> Mapping[str, HeldTasks]:
@@ -93,22 +89,15 @@ class WorkerControl:
         return {node: frozenset(row.name for row in rows[node]) for node in rows}
 
     async def stop_consuming(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
-        """Have these workers stop taking tasks from these queues; those that can take none any more.
+        """Have these workers stop taking tasks from these queues; those that say they take none any more.
 
         To be called on every tick for as long as they are to stay stopped: a worker that restarted
-        consumes again. A worker is in the result once it has said for a while that it consumes from
-        nothing at all, and ask for its `tasks` only then. The while, because the BRPOP that it had under
-        way still takes a task, for a second (kombu puts it back, but a SIGTERM in between loses it). From
-        nothing at all, because a queue that the pool does not know, which is left alone, is work too.
+        consumes again. Ask for the `tasks` of those in the result, and only afterwards. One that still
+        consumes from a queue that is not named here is not among them: that queue is left alone, and
+        brings work. A message that the BRPOP under way takes within the next second is not carried out:
+        kombu puts it back, also where SIGTERM comes in between.
         """
-        stopped = await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=True))
-        now = time.monotonic()
-        for node in nodes:
-            if node in stopped:
-                self._idle_since.setdefault(node, now)
-            else:
-                self._idle_since.pop(node, None)
-        return frozenset(node for node in stopped if now - self._idle_since[node] >= self._settle_seconds)
+        return await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=True))
 
     async def resume(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
         """Have these workers consume from all of these queues; those that say they do.
@@ -117,8 +106,6 @@ class WorkerControl:
         that it had been told to consume again (celery/celery#7733, #10352). A worker that consumes from
         all of them is asked and told nothing.
         """
-        for node in nodes:
-            self._idle_since.pop(node, None)
         return await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=False))
 
     async def close(self) -> None:
@@ -208,12 +195,6 @@ class _QueueRow:
     name: str
     alias: str | None
     """Another name for it in the app: that of a `Broadcast` queue, whose name is random."""
-
-
-def _brpop_seconds(options: Mapping[str, Any]) -> float:
-    # kombu/transport/redis.py: 1 s, or `polling_interval` since kombu 5.5.
-    interval = options.get("polling_interval")
-    return max(1.0, float(interval)) if isinstance(interval, int | float) else 1.0
 
 
 def _tasks_in(answer: object) -> dict[str, bool] | None:

@@ -120,7 +120,9 @@ class HeartbeatListener:
     def _take(self, event: Mapping[str, object], at: float) -> None:
         node = event.get("hostname")
         kind, active, processed = event.get("type"), event.get("active"), event.get("processed")
-        if kind not in _EVENTS or not isinstance(node, str) or not 0 < len(node) <= MAX_NAME_LENGTH:
+        if not isinstance(kind, str) or kind not in _EVENTS:
+            return
+        if not isinstance(node, str) or not 0 < len(node) <= MAX_NAME_LENGTH:
             return
         if not _is_natural(active) or not _is_natural(processed):
             return

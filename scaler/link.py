@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from scaler.redis_url import RedisUrl, redis_url
 
@@ -50,3 +50,14 @@ class Command:
     nodes: frozenset[str]
     """Who is to carry it out; never everybody, so that another app's workers on the exchange do not."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tls_options(url: RedisUrl) -> dict[str, object]:
+    """What the query of a `rediss://` URL says, in redis-py's words."""
+    # kombu takes CERT_REQUIRED and required alike (kombu/utils/url.py).
+    verify = url.options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    files = {name: url.options[name] for name in _TLS_FILES if name in url.options}
+    return {"ssl_cert_reqs": verify, "ssl_check_hostname": verify == "required", **files}
+
+
+_TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

@@ -246,10 +246,9 @@ class Loop:
         report = pool.judge(sight)
         pool.ready = report.ready
         self._telemetry.judged(pool, report, deployment)
-        decision = report.decision
-        step = decision is not None and deployment is not None
-        if decision is None or deployment is None or decision.desired_replicas == deployment.spec_replicas:
-            step, pool.trouble = False, None
+        step = deployment is not None and report.changes(deployment.spec_replicas)
+        if not step:
+            pool.trouble = None
         # What may be out of date is good enough to report, not to act on.
         step = step and leading and failure is None and at >= max(pool.scale_retry_at, pool.status_retry_at)
         if not step:
@@ -258,9 +257,10 @@ class Loop:
         if not leading:
             return None
         later = status.document(report, pool.written, at)
-        due = step or status.urgent(pool.written, later) or at >= pool.written_at + self._figures_seconds
-        due = due and later != pool.written and at >= pool.status_retry_at
-        document = later if due else None
+        document = None
+        if later != pool.written and at >= pool.status_retry_at:
+            rested = at >= pool.written_at + self._figures_seconds
+            document = later if step or rested or status.urgent(pool.written, later) else None
         if document is None and not step and report.news == pool.announced:
             return None
         return Plan(

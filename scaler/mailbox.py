@@ -1,8 +1,8 @@
 """Speaks kombu, and no other file does: commands to Celery workers, their answers, the events they send.
 
-It owns two connections' worth of protocol: Celery's remote control (kombu/pidbox.py) and its events.
-Everything here blocks, each call within its deadline; `scaler.control` and `scaler.heartbeats` give it
-threads. Commands are sent again by whoever still wants them: nothing is queued for a worker that is away.
+It owns the protocol of Celery's remote control (kombu/pidbox.py) and of its events. Everything here
+blocks, within its deadline: `scaler.control` and `scaler.heartbeats` give it threads. Nothing is queued
+for a worker that is away: who still wants a command sends it again.
 
 What it refuses: to retry for ever, as kombu's own Mailbox does where the broker is down; to accept
 anything but JSON; to touch a message of the app. A kombu consumer hands messages that wait for their
@@ -19,11 +19,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Self, TypeVar
 
-from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
+from kombu.messaging import Consumer, Producer
 from kombu.transport import redis as kombu_redis
 
-from scaler.link import Command, ControlUnavailable, Link
+from scaler.link import Command, ControlUnavailable, Link, tls_options
 from scaler.redis_url import RedisUrl
 
 CONNECT_SECONDS: Final = 1.5
@@ -32,8 +34,25 @@ ANSWER_SECONDS: Final = 1.5
 DRAIN_SECONDS: Final = 0.25
 """How long one look for messages blocks; the bound on how late a deadline or a close is noticed."""
 
-_NAMING_OPTIONS: Final = ("global_keyprefix", "fanout_prefix", "fanout_patterns", "sep")
+_APPS_OPTIONS: Final = ("global_keyprefix", "fanout_prefix", "fanout_patterns", "sep")
 """Of the app's `broker_transport_options`, those that name channels and keys. No other is taken over."""
+_OWN_OPTIONS: Final[Mapping[str, object]] = {
+    "unacked_key": "celery-fleet.unacked",
+    "unacked_index_key": "celery-fleet.unacked_index",
+    "unacked_mutex_key": "celery-fleet.unacked_mutex",
+    "unacked_restore_throttle": 10**9,
+    "socket_connect_timeout": CONNECT_SECONDS,
+    "socket_timeout": ANSWER_SECONDS,
+    # A peer that vanished is noticed by the kernel, after 11 s: Redis sends a subscriber nothing when
+    # nothing is published, so silence alone says nothing.
+    "socket_keepalive": True,
+    "socket_keepalive_options": {
+        getattr(socket, name): value
+        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
+        if hasattr(socket, name)
+    },
+    "health_check_interval": 0,
+}
 
 _FAILURES: Final = (
     KombuError,
@@ -49,9 +68,8 @@ class Mailbox:
     """Sends commands and collects answers; to be used by one thread at a time.
 
     It connects when first needed, and anew after a failure or where the file has another URL. Answers
-    come through one list, named by the caller and not by a random number as in kombu's Mailbox: a
-    scaler that is killed leaves at most the answers that were under way, under a name that its
-    successor empties.
+    come through one list, named by the link and not by a random number as in kombu's Mailbox: who is
+    killed leaves at most the answers under way, in a list that the next one of that name empties.
     """
 
     def __init__(self, link: Link) -> None:
@@ -89,47 +107,38 @@ class Mailbox:
                     self._line = _Line(self._link, url)
                 return act(self._line)
             except _FAILURES as error:
-                self._drop()
+                line, self._line = self._line, None
+                if line is not None:
+                    line.drop()
                 # A connection from an earlier call may have died since; a new one says how things are.
                 if stale and time.monotonic() <= deadline + ANSWER_SECONDS:
                     stale = False
                     continue
                 raise ControlUnavailable(_sentence(url, error)) from error
 
-    def _drop(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.drop()
-
 
 class _Line:
     """One connection with the consumer of the answers. Raises what kombu raises."""
 
     def __init__(self, link: Link, url: RedisUrl) -> None:
-        self._connection = _connect(link, url)
-        self._channel = self._connection.channel()
-        self._to_workers = Exchange(
-            f"{link.control_exchange}.pidbox", type="fanout", durable=False, delivery_mode="transient"
-        )
-        # Declaring writes nothing to Redis; without it kombu takes the exchange for a direct one.
-        self._to_workers(self._channel).declare()
-        # The default exchange needs no binding, of which kombu's Mailbox leaves one per killed caller.
-        name = f"celery-fleet.{link.name}.reply.{link.control_exchange}.pidbox"
-        self._queue = Queue(name, Exchange(""), routing_key=name, durable=False, auto_delete=True)(
-            self._channel
-        )
-        self._queue.declare()
-        self._queue.purge()
-        self._producer = Producer(self._channel, auto_declare=False)
         self._answers: dict[str, dict[str, object]] = {}
-        Consumer(
-            self._channel,
-            [self._queue],
-            no_ack=True,
-            accept=["json"],
-            callbacks=[self._take],
-            on_decode_error=_ignore,
-        ).consume()
+        self._connection = _connect(link, url)
+        try:
+            channel = self._connection.channel()
+            exchange = f"{link.control_exchange}.pidbox"
+            # Declaring writes nothing to Redis; without it kombu takes the exchange for a direct one.
+            self._to_workers = Exchange(exchange, "fanout", channel, durable=False, delivery_mode="transient")
+            self._to_workers.declare()
+            # The default exchange needs no binding, of which kombu's Mailbox leaves one per killed caller.
+            name = f"celery-fleet.{link.name}.reply.{exchange}"
+            self._queue = Queue(name, Exchange(""), name, channel, durable=False, auto_delete=True)
+            self._queue.declare()
+            self._queue.purge()
+            self._producer = Producer(channel, auto_declare=False)
+            _consume(channel, self._queue, self._take)
+        except BaseException:
+            self.drop()
+            raise
 
     def ask(self, commands: Sequence[Command], seconds: float) -> list[dict[str, object]]:
         deadline = time.monotonic() + seconds
@@ -138,7 +147,7 @@ class _Line:
         for ticket, command in zip(tickets, commands, strict=True):
             self._send(command, ticket)
         asked = list(zip(tickets, commands, strict=True))
-        while any(self._answers[ticket].keys() < command.nodes for ticket, command in asked):
+        while not all(command.nodes <= self._answers[ticket].keys() for ticket, command in asked):
             left = deadline - time.monotonic()
             if left <= 0:
                 break
@@ -193,21 +202,10 @@ class EventStream:
         connection = None
         try:
             connection = self._connection = _connect(link, self.url)
-            queue = Queue(
-                f"{link.event_exchange}.celery-fleet.{link.name}",
-                Exchange(link.event_exchange, type="fanout", durable=False),
-                routing_key="worker.#",
-                durable=False,
-                auto_delete=True,
-            )
-            Consumer(
-                connection.channel(),
-                [queue],
-                no_ack=True,
-                accept=["json"],
-                callbacks=[self._take],
-                on_decode_error=_ignore,
-            ).consume()
+            exchange = Exchange(link.event_exchange, "fanout", durable=False)
+            name = f"{link.event_exchange}.celery-fleet.{link.name}"
+            queue = Queue(name, exchange, "worker.#", durable=False, auto_delete=True)
+            _consume(connection.channel(), queue, self._take)
             # Subscribed only once drained: kombu sends PSUBSCRIBE when it first polls.
             _drain(connection, 0.01)
         except _FAILURES as error:
@@ -236,38 +234,23 @@ class EventStream:
         self._events.extend(event for event in events if isinstance(event, dict))
 
 
-class _RedisConnection(kombu_redis.Channel.connection_class):  # type: ignore[misc]  # untyped
+class _RedisConnection(kombu_redis.Channel.connection_class):  # type: ignore[valid-type,misc]  # untyped
     def __init__(self, **options: Any) -> None:
         # RESP3's HELLO is refused by Redis before 6 (redis/redis-py#4052).
         super().__init__(**options | {"protocol": 2})
 
 
-class _RedisSSLConnection(kombu_redis.Channel.connection_class_ssl):  # type: ignore[misc]  # untyped
+class _RedisSSLConnection(kombu_redis.Channel.connection_class_ssl):  # type: ignore[valid-type,misc]  # untyped
     def __init__(self, **options: Any) -> None:
         super().__init__(**options | {"protocol": 2})
 
 
-class _Channel(kombu_redis.Channel):  # type: ignore[misc]  # untyped
-    connection_class = _RedisConnection
-    connection_class_ssl = _RedisSSLConnection
-    unacked_key = "celery-fleet.unacked"
-    unacked_index_key = "celery-fleet.unacked_index"
-    unacked_mutex_key = "celery-fleet.unacked_mutex"
-    unacked_restore_throttle = 10**9
-    socket_connect_timeout = CONNECT_SECONDS
-    socket_timeout = ANSWER_SECONDS
-    socket_keepalive = True
-    # A peer that vanished without a word is noticed after 11 s, by the kernel: Redis sends nothing to a
-    # subscriber when nothing is published, so silence alone says nothing.
-    socket_keepalive_options = {  # noqa: RUF012  # kombu's shape
-        getattr(socket, name): value
-        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
-        if hasattr(socket, name)
-    }
-    health_check_interval = 0
+class _Channel(kombu_redis.Channel):
+    connection_class = _RedisConnection  # type: ignore[assignment]  # untyped
+    connection_class_ssl = _RedisSSLConnection  # type: ignore[assignment]  # untyped
 
 
-class _Transport(kombu_redis.Transport):  # type: ignore[misc]  # untyped
+class _Transport(kombu_redis.Transport):
     Channel = _Channel
 
 
@@ -279,28 +262,23 @@ def _connect(link: Link, url: RedisUrl) -> Any:
         virtual_host=str(url.database),
         userid=url.username,
         password=url.password,
-        ssl=_tls(url) if url.tls else False,
+        ssl=tls_options(url) if url.tls else False,
         transport_options={
-            name: link.transport_options[name] for name in _NAMING_OPTIONS if name in link.transport_options
+            **{name: value for name, value in link.transport_options.items() if name in _APPS_OPTIONS},
+            **_OWN_OPTIONS,
         },
     )
     # One try: who waits for how long before the next one is the caller's business.
     return connection.ensure_connection(max_retries=0)
 
 
-def _tls(url: RedisUrl) -> dict[str, object]:
-    # kombu takes CERT_REQUIRED and required alike (kombu/utils/url.py).
-    verify = url.options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-    files = {name: url.options[name] for name in _TLS_FILES if name in url.options}
-    return {"ssl_cert_reqs": verify, "ssl_check_hostname": verify == "required", **files}
-
-
-_TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-
-
 def _drain(connection: Any, seconds: float) -> None:
-    with suppress(TimeoutError, *_MALFORMED):
+    try:
         connection.drain_events(timeout=seconds)
+    except TimeoutError:
+        return
+    except _MALFORMED:
+        time.sleep(0.001)  # whatever keeps failing at once must not turn into a busy loop
 
 
 def _drop(connection: Any) -> None:
@@ -308,8 +286,10 @@ def _drop(connection: Any) -> None:
         connection.release()
 
 
-def _ignore(_: object, __: object) -> None:
-    """A message in another serialization is not for us, or the app's workers cannot be asked at all."""
+def _consume(channel: Any, queue: Queue, take: Callable[[Any, Any], None]) -> None:
+    # What is not JSON is left out: from an app with another serializer, or from nobody's.
+    options = {"no_ack": True, "accept": ["json"], "on_decode_error": lambda _, __: None}
+    Consumer(channel, [queue], callbacks=[take], **options).consume()
 
 
 def _sentence(url: RedisUrl, error: BaseException) -> str:

@@ -38,7 +38,7 @@ FIELDS: Final = (
 )
 """What the scaler writes; any other field of a stored status is kept as it is."""
 
-_STEADY: Final = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_TOLERANCE: "Steady"}
+_STEADY: Final[Mapping[str, str]] = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_TOLERANCE: "Steady"}
 """Reasons between which a steady load flickers: a change from one to the other is no news."""
 
 
@@ -70,12 +70,12 @@ class Report:
         """What is worth an event when it changes."""
         return self.ready, reason_class(self.decision.reason) if self.decision else ""
 
+    def changes(self, spec_replicas: int) -> bool:
+        return self.decision is not None and self.decision.desired_replicas != spec_replicas
+
 
 def reason_class(reason: str) -> str:
-    try:
-        return _STEADY.get(Reason(reason), reason)
-    except ValueError:
-        return reason
+    return _STEADY.get(reason, reason)
 
 
 def document(report: Report, earlier: Document, at: float) -> dict[str, Any]:

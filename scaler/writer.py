@@ -24,6 +24,8 @@ ANNOUNCEMENTS_A_TICK: Final = 20
 RETRY_SECONDS: Final = 30.0
 """Time between two tries of a write that was refused for good reason: only a person can change that."""
 WRITES_AT_ONCE: Final = 8
+WRITING_SECONDS: Final = 2.0
+"""How long one tick begins writes: where the API server is slow, the rest is left to the next ticks."""
 
 
 class Writes(Protocol):
@@ -62,12 +64,14 @@ class Writer:
         self._leading_at = leading_at
         self._at_once = asyncio.Semaphore(WRITES_AT_ONCE)
         self._quiet_until = 0.0
+        self._begun_at: float | None = None
         self._unreachable = False
         self._announcements_left = 0
 
     async def carry_out(self, plans: list[Plan]) -> None:
         """Carry out one tick's plans, side by side; a failure of one does not keep another from its turn."""
         self._unreachable = False
+        self._begun_at = self._leading_at()
         self._announcements_left = ANNOUNCEMENTS_A_TICK
         await asyncio.gather(*(self._carry_out(plan) for plan in plans))
 
@@ -112,8 +116,10 @@ class Writer:
 
     def _may_write(self) -> bool:
         """Asked before each write: a process that was paused may have lost the lease meanwhile."""
-        at = self._leading_at()
-        return at is not None and at >= self._quiet_until and not self._unreachable
+        at, begun_at = self._leading_at(), self._begun_at
+        if at is None or begun_at is None or self._unreachable:
+            return False
+        return self._quiet_until <= at < begun_at + WRITING_SECONDS
 
     async def _announce(self, plan: Plan) -> None:
         pool, report, decision = plan.pool, plan.report, plan.report.decision

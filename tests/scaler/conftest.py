@@ -1,17 +1,54 @@
-"""A pool on a real cluster, and the rights of the scaler's Role to it."""
+"""What several files of tests stand on: a loop, a reader of a redis-server, a pool on a real cluster."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from kombu.connection import Connection
+from redis import Redis
 
 from infra import fleet_objects
 from scaler import contract
-from tests.conftest import Kubectl
-from tests.scaler.site import Site, celery, deployment
+from scaler.broker import RedisBroker
+from scaler.redis_layout import Layout
+from tests.conftest import Kubectl, RedisServer
+from tests.scaler.site import Requests, Site, celery, deployment, rights
+from tests.scaler.stage import Stage
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def url_file(redis_server: RedisServer, tmp_path: Path) -> Path:
+    path = tmp_path / "url"
+    path.write_text(f"{redis_server.url}\n")
+    return path
+
+
+@pytest.fixture
+async def broker(url_file: Path) -> AsyncIterator[RedisBroker]:
+    reader = RedisBroker(url_file, Layout())
+    yield reader
+    await reader.close()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Redis]:
+    with Redis.from_url(redis_server.url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def kombu(redis_server: RedisServer) -> Iterator[Connection]:
+    with Connection(redis_server.url) as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +91,12 @@ def site(defined: Kubectl, namespace: str, tmp_path: Path, monkeypatch: pytest.M
     path.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(path))
     return made
+
+
+@pytest.fixture
+def requests() -> Iterator[Requests]:
+    """Every request that a test makes, within the Role's rights unless the test takes some away."""
+    made: Requests = []
+    yield made
+    if not any(code == "403" for _, _, code in made):
+        assert {(verb, resource) for verb, resource, _ in made} <= rights()

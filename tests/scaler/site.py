@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from scaler import contract
+from scaler.cluster import Api
+from scaler.lease import Lease
+from scaler.loop import Loop
+from scaler.namespace import Namespace
+from scaler.objects import CeleryObject, ClusterFailure, Deployment
 from tests.conftest import Kubectl
+from tests.scaler.fakes import FakeBroker, FakeTelemetry
 from tests.scaler.samples import spec
 
 WORKERS = "sums-celery-worker"
@@ -73,3 +83,85 @@ def celery(**target: Any) -> dict[str, Any]:
         "metadata": {"name": "sums"},
         "spec": spec(**target),
     }
+
+
+Requests = list[tuple[str, str, str]]
+
+
+def rights() -> set[tuple[str, str]]:
+    return {
+        (verb, resource)
+        for rule in contract.RBAC_RULES
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+    }
+
+
+@contextlib.asynccontextmanager
+async def followed(site: Site, requests: Requests, identity: str = "me") -> AsyncIterator[Namespace]:
+    """The namespace with its watches running."""
+    api = Api(site.namespace, lambda *request: requests.append(request))
+    namespace = Namespace(api, site.namespace, identity)
+    task = asyncio.create_task(namespace.follow())
+    try:
+        yield namespace
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await api.close()
+
+
+async def until(reached: Callable[[], Any], seconds: float = 20) -> Any:
+    """What `reached` gives as soon as it is true; a namespace that is not read yet is not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(ClusterFailure, KeyError):
+            if found := reached():
+                return found
+        assert time.monotonic() < deadline, "not reached in time"
+        await asyncio.sleep(0.05)
+
+
+async def seen(namespace: Namespace) -> tuple[CeleryObject, Deployment]:
+    """Object and Deployment once both are read and the Deployment has its pods."""
+
+    def both() -> tuple[CeleryObject, Deployment] | None:
+        snapshot = namespace.snapshot()
+        found = snapshot.deployments[WORKERS]
+        return (snapshot.celeries["sums"], found) if found.replicas is not None else None
+
+    found = await until(both)
+    assert isinstance(found, tuple)
+    return found
+
+
+def ready(site: Site) -> tuple[str, str]:
+    conditions = site.get("celery/sums")["status"]["conditions"]
+    found = next(item for item in conditions if item["type"] == "Ready")
+    return found["status"], found["reason"]
+
+
+@dataclass(slots=True)
+class RealStage:
+    """A loop whose broker is steered and whose cluster is real."""
+
+    loop: Loop
+    broker: FakeBroker
+    telemetry: FakeTelemetry
+    lease: Lease
+    namespace: Namespace
+
+    async def tick(self) -> None:
+        at = time.time()
+        with contextlib.suppress(ClusterFailure):
+            await self.lease.keep(at)
+        await self.loop.tick(at)
+
+
+@contextlib.asynccontextmanager
+async def staged(site: Site, requests: Requests) -> AsyncIterator[RealStage]:
+    async with followed(site, requests) as namespace:
+        broker, telemetry = FakeBroker(), FakeTelemetry()
+        lease = Lease(namespace, "me")
+        loop = Loop(broker=broker, cluster=namespace, lease=lease, telemetry=telemetry, poll_seconds=2)
+        yield RealStage(loop, broker, telemetry, lease, namespace)
