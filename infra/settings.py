@@ -19,7 +19,8 @@ from typing import Any, Final, Self
 import pulumi
 from pulumi.runtime import config as pulumi_config
 
-from infra.settings_fields import Pool, Settings
+from infra.settings_fields import Settings
+from infra.settings_pool import Pool
 from infra.settings_problem import Place, Problem
 from infra.settings_rules import (
     FLAT_SETTINGS,
