@@ -231,22 +231,24 @@ def test_a_roll_out_leaves_no_hole_and_stops_at_workers_that_crash(program: list
 
 def test_every_pool_has_a_budget_for_evictions(program: list[Recorded]) -> None:
     """One that picks just the pool's pods, and never forbids the last eviction."""
-    pools = [
-        resource.inputs
+    pools = {
+        resource.inputs["metadata"]["name"]: resource.inputs["spec"]["selector"]
         for resource in of_kind(program, "Deployment")
         if contract.POOL_LABEL in resource.inputs["metadata"]["labels"]
-    ]
-    budgets = [resource.inputs for resource in of_kind(program, "PodDisruptionBudget")]
+    }
+    budgets = {
+        resource.inputs["metadata"]["name"]: resource.inputs["spec"]
+        for resource in of_kind(program, "PodDisruptionBudget")
+    }
 
-    assert [budget["metadata"]["name"] for budget in budgets] == [pool["metadata"]["name"] for pool in pools]
-    assert [budget["spec"] for budget in budgets] == [
-        {
+    assert budgets == {
+        name: {
             "maxUnavailable": "10%",
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
-            "selector": pool["spec"]["selector"],
+            "selector": selector,
         }
-        for pool in pools
-    ]
+        for name, selector in pools.items()
+    }
 
 
 def test_the_definition_stays_when_the_last_stack_goes(program: list[Recorded]) -> None:
