@@ -19,6 +19,7 @@ from pulumi_kubernetes import core, rbac
 
 from infra import pod_baseline
 from infra.broker import URL_KEY, Broker
+from infra.delivery import transport_options
 from infra.pod_baseline import Identity, Manifest, Pod
 from infra.settings import Settings
 from scaler import contract
@@ -110,7 +111,7 @@ def _rights(
 def _pod(settings: Settings, broker: Broker) -> Pod:
     texts = {
         contract.Env.BROKER_URL_FILE: f"{BROKER_FOLDER}/{URL_KEY}",
-        contract.Env.BROKER_TRANSPORT_OPTIONS: json.dumps(settings.broker_transport_options, sort_keys=True),
+        contract.Env.BROKER_TRANSPORT_OPTIONS: json.dumps(transport_options(settings), sort_keys=True),
         contract.Env.POLL_SECONDS: str(settings.poll_seconds),
     }
     fields = {

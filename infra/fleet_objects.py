@@ -21,9 +21,10 @@ import pulumi
 from pulumi_kubernetes import apiextensions
 
 from infra import fleet_schema, fleet_status
+from infra.delivery import drain_seconds
 from infra.pod_baseline import Identity
 from infra.settings import Settings
-from infra.settings_fields import Pool
+from infra.settings_pool import Pool
 from scaler import contract
 
 FIELD_MANAGER: Final = "celery-fleet-crd"
@@ -108,6 +109,7 @@ def celery_spec(settings: Settings, pool: Pool) -> dict[str, Any]:
         ],
         **({"behavior": dict(pool.behavior)} if pool.behavior else {}),
         "paused": pool.paused,
+        "drainSeconds": drain_seconds(pool),
     }
     flower = {"replicas": settings.flower_replicas, "resources": dict(settings.flower_resources)}
     return {

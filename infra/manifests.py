@@ -36,6 +36,7 @@ ORDER: Final = (
     "RoleBinding",
     "PersistentVolumeClaim",
     "Service",
+    "PodDisruptionBudget",
     "Deployment",
     "Celery",
 )

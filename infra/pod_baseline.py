@@ -130,6 +130,8 @@ class DeploymentArgs:
     replicas: int = 1
     recreate: bool = False
     """Stop the old pod before the new one starts."""
+    rollout: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the Deployment's spec: how old pods give way to new ones."""
 
 
 def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOptions) -> apps.v1.Deployment:
@@ -143,6 +145,7 @@ def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOp
         "replicas": args.replicas,
         "revisionHistoryLimit": 3,
         **({"strategy": {"type": "Recreate"}} if args.recreate else {}),
+        **args.rollout,
         "selector": {"matchLabels": args.identity.selector},
         "template": args.template,
     }

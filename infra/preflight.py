@@ -24,6 +24,7 @@ NEEDED_RIGHTS: Final = (
     ("create", "", "services"),
     ("create", "", "secrets"),
     ("create", "", "serviceaccounts"),
+    ("create", "policy", "poddisruptionbudgets"),
     ("create", "rbac.authorization.k8s.io", "roles"),
     ("create", "rbac.authorization.k8s.io", "rolebindings"),
     ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),

@@ -34,6 +34,8 @@ Runs = Broker | Workers | Flower | SampleApp | Autoscaler
 
 def deploy(settings: Settings, seen: FirstLook) -> None:
     """Declare every resource of the stack, and export what people paste."""
+    for warning in settings.warnings:
+        pulumi.log.warn(str(warning))
     provider = kubernetes.Provider(
         "cluster",
         context=settings.context or None,

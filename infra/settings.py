@@ -4,7 +4,8 @@
 `pools` over them, and either returns `Settings` or raises one `WrongSettings` that lists every wrong key;
 no resource exists by then. Pulumi's own check of types runs before it and names one key at a time.
 
-The settings and their meaning are in `infra.settings_fields`, the rules in `infra.settings_rules`.
+The settings and their meaning are in `infra.settings_fields` and `infra.settings_pool`, the rules in
+`infra.settings_rules`, and what works but is unwise is found in `infra.lint`.
 `python -m infra.settings --write` brings Pulumi.yaml and README.md up to date (`infra.settings_docs`).
 """
 
@@ -13,13 +14,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import pulumi
 from pulumi.runtime import config as pulumi_config
 
-from infra.settings_fields import Pool, Settings
+from infra import lint
+from infra.settings_fields import Settings
+from infra.settings_pool import Pool
 from infra.settings_problem import Place, Problem
 from infra.settings_rules import (
     FLAT_SETTINGS,
@@ -58,7 +61,10 @@ class Configuration:
 
 
 def load(configuration: Configuration | None = None) -> Settings:
-    """The settings of the running program, or of `configuration`. Raises WrongSettings."""
+    """The settings of the running program, or of `configuration`. Raises WrongSettings.
+
+    A key that is wrong counts as not given, so nothing more is said of it.
+    """
     configuration = configuration or Configuration.of_program()
     problems: list[Problem] = []
     given, pools_given = _given(configuration, problems)
@@ -85,9 +91,12 @@ def load(configuration: Configuration | None = None) -> Settings:
     settings = Settings(stack=configuration.stack, defaults=defaults, pools=tuple(pools), **rest)
     secret_keys = {key.removeprefix(f"{PROJECT}:") for key in configuration.secret_keys}
     problems += problems_of_stack(settings, secret_keys)
+    wrong = {problem.key for problem in problems}
+    found = [finding for finding in lint.findings(settings, places) if finding.problem.key not in wrong]
+    problems += [finding.problem for finding in found if finding.severity is lint.Severity.ERROR]
     if problems:
         raise WrongSettings(_message(configuration.stack, problems))
-    return settings
+    return replace(settings, warnings=tuple(dict.fromkeys(finding.problem for finding in found)))
 
 
 def _given(configuration: Configuration, problems: list[Problem]) -> tuple[dict[str, Any], dict[str, Any]]:

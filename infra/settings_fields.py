@@ -1,8 +1,9 @@
 """Every setting of a stack: its type, its default, and what it means. Data, with no behaviour.
 
-`Pool` holds the keys that `pools` may override by name, `Settings` the ones of the whole stack. The
-descriptions here are the only ones: `infra.settings_docs` writes the `config` block of Pulumi.yaml and
-the table in README.md from them, and the errors of `infra.settings_rules` quote them.
+`Settings` holds the keys of the whole stack; those that `pools` may override by name are in
+`infra.settings_pool`. The descriptions in these two are the only ones: `infra.settings_docs` writes the
+`config` block of Pulumi.yaml and the table in README.md from them, and the errors of
+`infra.settings_rules` quote them.
 
 Reading values and checking them is not done here; start at `infra.settings`.
 """
@@ -13,144 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infra.settings_schema import setting
-from scaler import contract
-
-
-def _resources(cpu: str, memory: str, most_cpu: str, most_memory: str, note: str = "") -> Any:
-    return setting(
-        "object",
-        {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": most_cpu, "memory": most_memory}},
-        f"Requests and limits, in the shape of a container's `resources`. {note}".strip(),
-        too_low="one pod without a memory limit can take the whole node's memory",
-    )
-
+from infra.settings_pool import DAY, Pool
+from infra.settings_problem import Problem
+from infra.settings_schema import container_resources, setting
 
 SERVICE_TYPES: Final = ("ClusterIP", "NodePort", "LoadBalancer")
 _NODE_PORT_MEANING = "Port on every node, from 30000 to 32767; 0 lets the cluster pick one."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """A worker Deployment with the queues that it serves, and the `Celery` object that scales it."""
-
-    name: str = "default"
-    image: str = setting(
-        "string",
-        "",
-        "Image of the workers: your Celery app with Celery installed. It has no default.",
-        too_low="there is nothing to run",
-    )
-    celery_app: str = setting(
-        "string",
-        "app",
-        "Celery app inside the image, as `celery -A` takes it: `module` or `module:attribute`.",
-        too_low="`celery -A` finds no app and every worker stops at its start",
-    )
-    queues: tuple[str, ...] = setting(
-        "array",
-        (contract.DEFAULT_QUEUE,),
-        "Queues that the pool serves. The default is Celery's own default queue.",
-        too_low="the workers consume from no queue and their demand is always 0",
-    )
-    min_replicas: int = setting(
-        "integer",
-        contract.DEFAULT_MIN_REPLICAS,
-        "Worker pods that always run. One is ready at once when a task comes; 0 saves it and adds the "
-        "seconds of a pod's start to the first task.",
-        low=0,
-        high=contract.MAX_REPLICAS,
-        too_high="idle pods take the cluster's place",
-    )
-    max_replicas: int = setting(
-        "integer",
-        contract.DEFAULT_MAX_REPLICAS,
-        "Worker pods that may run at most. Choose what the database behind the tasks can bear.",
-        low=1,
-        high=contract.MAX_REPLICAS,
-        too_low="the queue grows faster than it is worked off",
-        too_high="one flood fills the cluster and the connections of what the tasks call",
-    )
-    average_value: int = setting(
-        "integer",
-        contract.DEFAULT_AVERAGE_VALUE,
-        "Messages that one worker pod is meant for: the pool has demand / averageValue pods, rounded up. "
-        "100 suits tasks of some 10 ms to 100 ms; divide it for longer ones.",
-        low=1,
-        high=contract.MAX_AVERAGE_VALUE,
-        too_low="a short burst starts more pods than it keeps busy",
-        too_high="tasks wait although more pods were allowed",
-    )
-    concurrency: int = setting(
-        "integer",
-        contract.DEFAULT_CONCURRENCY,
-        "Tasks that one worker pod runs at a time (`celery worker -c`). One process per pod keeps CPU and "
-        "memory limits about one task.",
-        low=1,
-        high=contract.MAX_CONCURRENCY,
-        too_low="a worker without a process runs nothing",
-        too_high="the processes of one pod share its memory limit and are killed together",
-    )
-    grace_period_seconds: int = setting(
-        "integer",
-        300,
-        "Seconds that a worker may take for its running tasks after it was told to stop: longer than the "
-        "longest task. A worker that is done leaves at once, so a generous value costs nothing.",
-        low=1,
-        high=24 * 60 * 60,
-        too_low="Kubernetes kills the worker in the middle of a task, and Redis redelivers it only after "
-        "the visibility timeout, an hour later",
-        too_high="a task that hangs keeps its pod, and `pulumi destroy`, that long",
-    )
-    log_level: str = setting(
-        "string",
-        "info",
-        "The least severe lines that workers log.",
-        choices=("debug", "info", "warning", "error", "critical"),
-    )
-    max_tasks_per_child: int = setting(
-        "integer",
-        0,
-        "Tasks after which a worker process is replaced, against leaks; 0 never replaces it.",
-        low=0,
-        high=1_000_000,
-        too_low="processes are replaced all the time and their start outweighs the tasks",
-        too_high="a leak reaches the memory limit first",
-    )
-    resources: Mapping[str, Any] = _resources("100m", "128Mi", "1", "512Mi")
-    env: Mapping[str, str] = setting(
-        "object",
-        {},
-        "Environment of the workers, name to value. Not for secrets, which belong into a Secret that "
-        "envFrom names.",
-    )
-    env_from: tuple[Mapping[str, Any], ...] = setting(
-        "array",
-        (),
-        "Secrets and ConfigMaps whose keys become environment variables of the workers, in the shape of a "
-        "container's `envFrom`.",
-        items="object",
-    )
-    service_account: str = setting(
-        "string",
-        "",
-        "ServiceAccount of the worker pods, for cloud identities; it must exist. Empty means the "
-        "namespace's default. Its token is never mounted.",
-    )
-    image_pull_secrets: tuple[str, ...] = setting("array", (), "Secrets that open the images' registry.")
-    image_pull_policy: str = setting(
-        "string",
-        "IfNotPresent",
-        "When nodes ask the registry for an image. The default suits tags that never move.",
-        choices=("IfNotPresent", "Always", "Never"),
-    )
-    behavior: Mapping[str, Any] = setting(
-        "object",
-        {},
-        "How fast the pool may grow and shrink, in the shape of a HorizontalPodAutoscaler's `behavior`. "
-        "Left out, it grows at once and shrinks after 60 s of calm.",
-    )
-    paused: bool = setting("boolean", False, "Keeps the pool at its present number of pods.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +30,8 @@ class Settings:
     defaults: Pool
     """The flat keys; what runs beside the workers takes its pull policy and pull secrets from here."""
     pools: tuple[Pool, ...]
+    warnings: tuple[Problem, ...] = ()
+    """What works and is still unwise; `infra.lint` finds it, `infra.program` says it."""
 
     namespace: str = setting(
         "string",
@@ -185,6 +56,12 @@ class Settings:
         "Path of the kubeconfig file. Empty means `KUBECONFIG`, else `~/.kube/config`. Its contents are "
         "not accepted: they would be stored in the stack's state.",
         name="kubernetes:kubeconfig",
+    )
+    production: bool = setting(
+        "boolean",
+        False,
+        "Says that no task may be lost or repeated here: what the preview finds of that kind is an error "
+        "that stops it, not a warning.",
     )
     poll_seconds: int = setting(
         "integer",
@@ -231,14 +108,26 @@ class Settings:
         "(empty: the cluster's default).",
         too_low="a restart of Redis loses every queued task",
     )
-    redis_resources: Mapping[str, Any] = _resources(
+    redis_resources: Mapping[str, Any] = container_resources(
         "100m", "256Mi", "1", "1Gi", "1 GiB of memory holds about a million small messages."
+    )
+    visibility_timeout_seconds: int = setting(
+        "integer",
+        0,
+        "Seconds after which a message that no worker acknowledged is delivered again: `visibility_timeout`, "
+        "longer than the longest task and ETA. One for all pools, since the shortest among the clients of a "
+        "Redis counts. 0 leaves the app's choice, kombu's own being 3600.",
+        low=0,
+        high=366 * DAY,
+        too_low="tasks that still run, or wait for their time, are delivered again and run twice",
+        too_high="tasks of a worker that was killed come back that late",
     )
     broker_transport_options: Mapping[str, Any] = setting(
         "object",
         {},
-        "`broker_transport_options` for workers and scaler alike (`visibility_timeout`, `sep`, "
-        "`priority_steps`, `global_keyprefix`, ...). Producers outside the stack need the same.",
+        "`broker_transport_options` for workers and scaler alike (`sep`, `priority_steps`, "
+        "`global_keyprefix`, ...), in place of the app's own, as visibilityTimeoutSeconds is. Producers "
+        "outside the stack need the same.",
     )
     flower: bool = setting("boolean", True, "Runs Flower, Celery's web page. Scaling does not need it.")
     flower_replicas: int = setting(
@@ -253,14 +142,14 @@ class Settings:
         "string", "ClusterIP", "How Flower is reached; it asks for a password.", choices=SERVICE_TYPES
     )
     flower_node_port: int = setting("integer", 0, _NODE_PORT_MEANING)
-    flower_resources: Mapping[str, Any] = _resources("50m", "128Mi", "500m", "256Mi")
+    flower_resources: Mapping[str, Any] = container_resources("50m", "128Mi", "500m", "256Mi")
     flower_auth_secret: str = setting(
         "string",
         "",
         "Name of a Secret, made by you, whose key `basic-auth` is `user:password`. Empty means that the "
         "stack makes `flower-auth` with a random password.",
     )
-    scaler_resources: Mapping[str, Any] = _resources(
+    scaler_resources: Mapping[str, Any] = container_resources(
         "50m", "96Mi", "500m", "192Mi", "The scaler takes about 60 MiB, more with hundreds of pools."
     )
     scaler_service_type: str = setting(

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
+
+LOOKS_TYPED: Final = re.compile(r"-?\d+(\.\d+)?|true|false", re.IGNORECASE)
+"""What `pulumi config set --path` stores as a number or a truth value, says its manual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,10 @@ class Problem:
         return f"{self.key}: {self.wrong}\n    effect: {self.effect}\n    fix:    {self.command}"
 
 
+class Text(str):
+    """A value that stays text, also where it looks like a number or a truth value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a layer of configuration stands: at the top, or inside `pools.<name>`."""
@@ -33,7 +41,10 @@ class Place:
         return f"pools{step(self.pool)}.{path}" if self.pool else path
 
     def set_command(self, path: str, value: object) -> str:
-        return f"pulumi config set {self._target(path)} {shell(str(value))}"
+        """A value that begins with a hyphen would be taken for an option of `pulumi`."""
+        typed = "--type string " if isinstance(value, Text) and LOOKS_TYPED.fullmatch(value) else ""
+        end = "-- " if str(value).startswith("-") else ""
+        return f"pulumi config set {typed}{self._target(path)} {end}{shell(str(value))}"
 
     def remove_command(self, path: str) -> str:
         return f"pulumi config rm {self._target(path)}"

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from infra.password import MIN_LENGTH
-from infra.settings_fields import Pool, Settings
+from infra.settings_fields import Settings
+from infra.settings_pool import Pool
 from infra.settings_problem import Place, Problem, shell, step
 from infra.settings_schema import Setting, settings_of
 from infra.settings_shapes import SHAPES
@@ -207,6 +208,13 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             wrong=f"brokerTransportOptions sets {', '.join(moved)}, which the sample app does not know",
             effect="it would publish tasks under keys that no worker looks at",
             command=top.set_command("sampleApp", "false"),
+        )
+    if settings.visibility_timeout_seconds and "visibility_timeout" in settings.broker_transport_options:
+        yield Problem(
+            key="brokerTransportOptions.visibility_timeout",
+            wrong="visibilityTimeoutSeconds is given as well",
+            effect="only one of them can hold",
+            command=top.remove_command("brokerTransportOptions.visibility_timeout"),
         )
     yield from _passwords(settings, secret_keys)
 

@@ -49,6 +49,16 @@ def setting(type_: ConfigType, default: Any, meaning: str, *, name: str = "", **
     )
 
 
+def container_resources(cpu: str, memory: str, most_cpu: str, most_memory: str, note: str = "") -> Any:
+    """A dataclass field that holds a container's `resources`, with these requests and limits as default."""
+    return setting(
+        "object",
+        {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": most_cpu, "memory": most_memory}},
+        f"Requests and limits, in the shape of a container's `resources`. {note}".strip(),
+        too_low="one pod without a memory limit can take the whole node's memory",
+    )
+
+
 def settings_of(owner: type[Any]) -> dict[str, Setting]:
     """The settings that a class holds, by the names of its fields."""
     found = {}

@@ -9,11 +9,13 @@ refuses the rest when the object is applied.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from infra.settings_problem import step
+from infra.celery_options import REFUSED, options_of
+from infra.settings_problem import Text, step
 from scaler import contract
 
 Wrong = tuple[str, str, str, str]
@@ -21,7 +23,17 @@ Wrong = tuple[str, str, str, str]
 QUANTITY: Final = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 """https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/, without exponents."""
 VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-OURS: Final = frozenset({"CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "POD_NAME", "HOME"})
+_OTHER_BROKER = "the workers would use another broker than the scaler"
+OURS: Final = {
+    "CELERY_BROKER_URL": _OTHER_BROKER,
+    "CELERY_BROKER_READ_URL": _OTHER_BROKER,
+    "CELERY_BROKER_WRITE_URL": _OTHER_BROKER,
+    "CELERY_RESULT_BACKEND": "the workers would use another Redis than the stack's",
+    "POD_NAME": "the scaler would not find the pods of the workers",
+    "HOME": "the workers may write nowhere but in /tmp",
+    "REMAP_SIGTERM": "a worker that is told to stop would kill its tasks; softShutdownTimeoutSeconds sets it",
+}
+"""Variable to what another value would cause."""
 
 _IGNORED = "nothing would read it"
 _REFUSED = "the API server would refuse it, after half of the stack is there"
@@ -85,11 +97,11 @@ def _env(value: Mapping[str, Any]) -> Iterator[Wrong]:
             yield (
                 f".{name}",
                 "is set by the stack itself",
-                "the workers would use another broker than the scaler",
+                OURS[name],
                 "",
             )
         elif not isinstance(text, str):
-            yield step(name), f"must be text, not {text!r}", _REFUSED, f"{text}"
+            yield step(name), f"must be text, not {text!r}", _REFUSED, Text(json.dumps(text))
 
 
 def _env_from(value: list[Any]) -> Iterator[Wrong]:
@@ -100,6 +112,32 @@ def _env_from(value: list[Any]) -> Iterator[Wrong]:
         if not named or not isinstance(source[kind].get("name"), str):
             wrong = 'must be like {"secretRef": {"name": "..."}} or {"configMapRef": {"name": "..."}}'
             yield f"[{number}]", wrong, _REFUSED, ""
+
+
+def _extra_args(value: list[Any]) -> Iterator[Wrong]:
+    words = [word if isinstance(word, str) else "" for word in value]
+    for number, word in enumerate(words):
+        if not word:
+            wrong = f"must be an argument as text, not {value[number]!r}"
+            yield (
+                f"[{number}]",
+                wrong,
+                _REFUSED,
+                "" if value[number] == "" else Text(json.dumps(value[number])),
+            )
+            return
+    if "--" in words:
+        wrong = "`--` ends the options, and Celery's configuration would follow"
+        effect = "the stack's own, such as acksLate, would be read as another argument"
+        yield f"[{words.index('--')}]", wrong, effect, ""
+        return
+    for option in options_of(words):
+        if not option.name:
+            wrong = f"{words[option.index]!r} is neither an option nor the value of one"
+            yield f"[{option.index}]", wrong, "the workers would stop at their start", ""
+        elif option.name in REFUSED:
+            wrong, effect = REFUSED[option.name]
+            yield f"[{option.index}]", f"{words[option.index]} {wrong}", effect, ""
 
 
 def _names(value: list[Any]) -> Iterator[Wrong]:
@@ -178,6 +216,7 @@ SHAPES: Final[Mapping[str, Callable[[Any], Iterator[Wrong]]]] = {
     "queues": _queues,
     "env": _env,
     "envFrom": _env_from,
+    "extraArgs": _extra_args,
     "imagePullSecrets": _names,
     "behavior": _behavior,
     "brokerTransportOptions": _transport_options,

@@ -78,10 +78,7 @@ def test_a_stack_lives_beside_another_and_leaves_only_the_definition(new_engine:
     """No change is no change, also after scaling; new limits restart nothing; two stacks part in peace."""
     engine, stack, settings = new_engine("local")
 
-    engine.up(settings)
-    resources = len(
-        json.loads(engine.run("stack", "export", "--stack", engine.stack))["deployment"]["resources"]
-    )
+    resources = int(engine.up(settings).removesuffix(" created"))
     assert stack.condition("Ready") == ("True", "Watching")
     assert differing(applied(engine), expected(settings)) == {}
 

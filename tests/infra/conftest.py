@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,16 @@ PASSWORD = "Marker0Password0That0Must0Not0Show"
 def settings(stack: str, overrides: Mapping[str, str] | None = None) -> Settings:
     """The settings of a stack file, with other values for some flat keys."""
     return load(configuration(stack, overrides or {}))
+
+
+def given(**values: Any) -> dict[str, str]:
+    """Flat keys as Pulumi hands them over: texts, objects as JSON. `image` is there unless taken out."""
+    texts = {"image": "shop:1", **values}
+    return {
+        f"celery-fleet:{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in texts.items()
+        if value is not None
+    }
 
 
 @pytest.fixture(scope="module", params=STACKS)

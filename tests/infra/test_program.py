@@ -213,6 +213,44 @@ def test_pulumi_gives_workers_their_grace_period_to_leave(program: list[Recorded
             assert grace < 600, resource.name
 
 
+def test_a_roll_out_leaves_no_hole_and_stops_at_workers_that_crash(program: list[Recorded]) -> None:
+    for resource in of_kind(program, "Deployment"):
+        if contract.POOL_LABEL not in resource.inputs["metadata"]["labels"]:
+            continue
+        spec = resource.inputs["spec"]
+
+        assert spec["strategy"] == {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0},
+        }
+        # Longer than a worker without a probe looks well although its app cannot be imported.
+        assert spec["minReadySeconds"] == 10
+        grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert spec["progressDeadlineSeconds"] == grace + 600
+
+
+def test_every_pool_has_a_budget_for_evictions(program: list[Recorded]) -> None:
+    """One that picks just the pool's pods, and never forbids the last eviction."""
+    pools = {
+        resource.inputs["metadata"]["name"]: resource.inputs["spec"]["selector"]
+        for resource in of_kind(program, "Deployment")
+        if contract.POOL_LABEL in resource.inputs["metadata"]["labels"]
+    }
+    budgets = {
+        resource.inputs["metadata"]["name"]: resource.inputs["spec"]
+        for resource in of_kind(program, "PodDisruptionBudget")
+    }
+
+    assert budgets == {
+        name: {
+            "maxUnavailable": "10%",
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": selector,
+        }
+        for name, selector in pools.items()
+    }
+
+
 def test_the_definition_stays_when_the_last_stack_goes(program: list[Recorded]) -> None:
     (definition,) = of_kind(program, "CustomResourceDefinition")
 
@@ -235,6 +273,7 @@ def test_the_objects_say_what_the_workers_run(program: list[Recorded]) -> None:
 
         assert command[command.index("-Q") + 1] == ",".join(policy.queues)
         assert command[command.index("-c") + 1] == str(policy.concurrency)
+        assert policy.drain_seconds >= deployment["template"]["spec"]["terminationGracePeriodSeconds"]
         assert deployment["replicas"] == policy.min_replicas == spec["workerSpec"]["numOfWorkers"]
 
 
@@ -379,6 +418,77 @@ def test_transport_options_reach_workers_and_scaler() -> None:
     assert json.loads(value.removeprefix("broker.transport_options=(dict)")) == options
     environment = {entry["name"]: entry.get("value", "") for entry in found["scaler-deployment"]["env"]}
     assert json.loads(environment[contract.Env.BROKER_TRANSPORT_OPTIONS]) == options
+
+
+def test_one_dictionary_holds_all_transport_options() -> None:
+    """Two of them on one command line would leave the workers with the second one only."""
+    overrides = {"visibilityTimeoutSeconds": "7200", "brokerTransportOptions": '{"sep": "|"}'}
+
+    found = dict(containers(record(settings("dev", overrides))))
+
+    command = found["workers-default-deployment"]["command"]
+    assert command[command.index("--") :] == [
+        "--",
+        'broker.transport_options=(dict){"sep": "|", "visibility_timeout": 7200}',
+    ]
+    environment = {entry["name"]: entry.get("value", "") for entry in found["scaler-deployment"]["env"]}
+    assert json.loads(environment[contract.Env.BROKER_TRANSPORT_OPTIONS]) == {
+        "sep": "|",
+        "visibility_timeout": 7200,
+    }
+
+
+def test_the_command_line_holds_each_setting_once_and_configuration_last() -> None:
+    overrides = {
+        "acksLate": "true",
+        "prefetchMultiplier": "2",
+        "disablePrefetch": "true",
+        "softShutdownTimeoutSeconds": "20",
+        "maxTasksPerChild": "50",
+        "extraArgs": '["-P", "threads"]',
+    }
+
+    worker = dict(containers(record(settings("dev", overrides))))["workers-default-deployment"]
+
+    assert worker["command"] == [
+        *("celery", "-A", "shop.celery:app", "worker", "-n", "worker@$(POD_NAME)"),
+        *("-Q", "celery", "-c", "1", "-l", "info", "--without-gossip", "--without-mingle"),
+        *("--max-tasks-per-child", "50", "--prefetch-multiplier", "2", "--disable-prefetch"),
+        *("-P", "threads", "--", "task.acks_late=1", "worker.soft_shutdown_timeout=20"),
+    ]
+    assert {"name": "REMAP_SIGTERM", "value": "SIGQUIT"} in worker["env"]
+
+
+def test_sigterm_keeps_its_meaning_without_a_soft_shutdown(program: list[Recorded]) -> None:
+    """Remapped, it would kill the tasks that run."""
+    for name, container in containers(program):
+        assert "REMAP_SIGTERM" not in [entry["name"] for entry in container.get("env", [])], name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seconds"),
+    [
+        pytest.param({}, 300, id="the grace period"),
+        pytest.param({"longestTaskSeconds": "50"}, 300, id="the grace period, if it is more"),
+        pytest.param({"longestTaskSeconds": "100"}, 500, id="the running task and four"),  # 5 x 100
+        pytest.param(
+            {"longestTaskSeconds": "100", "acksLate": "true"}, 400, id="four, the running one included"
+        ),
+        pytest.param({"longestTaskSeconds": "200", "prefetchMultiplier": "1"}, 400, id="it and one more"),
+        pytest.param(
+            {"longestTaskSeconds": "400", "prefetchMultiplier": "1", "acksLate": "true"}, 400, id="it alone"
+        ),
+        pytest.param({"longestTaskSeconds": "400", "disablePrefetch": "true"}, 400, id="no other"),
+        pytest.param({"longestTaskSeconds": "200", "drainSeconds": "90"}, 90, id="what is set"),
+        pytest.param(
+            {"longestTaskSeconds": "80000", "prefetchMultiplier": "100"}, 604800, id="a week at most"
+        ),
+    ],
+)
+def test_a_drain_may_take_as_long_as_what_a_process_holds(overrides: dict[str, str], seconds: int) -> None:
+    (pool,) = of_kind(record(settings("dev", overrides)), "Celery")
+
+    assert contract.policy_of(pool.inputs["spec"]).drain_seconds == seconds
 
 
 def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -> None:

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
 
 from infra.settings import Configuration, Pool, WrongSettings, load
 from scaler import contract
-
-
-def given(**values: Any) -> dict[str, str]:
-    """Flat keys as Pulumi hands them over: texts, objects as JSON. `image` is there unless taken out."""
-    texts = {"image": "shop:1", **values}
-    return {
-        f"celery-fleet:{key}": value if isinstance(value, str) else json.dumps(value)
-        for key, value in texts.items()
-        if value is not None
-    }
+from tests.infra.conftest import given
 
 
 def message(values: dict[str, str], *, stack: str = "dev", secret: frozenset[str] = frozenset()) -> str:
@@ -39,6 +27,7 @@ MEMORY = "one pod without a memory limit can take the whole node's memory"
 REFUSED = "the API server would refuse it, after half of the stack is there"
 GUESSED = "its meaning would be guessed"
 UNUSABLE = "the scaler would refuse the pool, and its workers would stay as they are"
+DIFFERENT = "workers and scaler would not mean the same"
 NO_QUEUE = "the workers consume from no queue and their demand is always 0"
 
 
@@ -369,8 +358,116 @@ RULES = [
         id="a variable that is the stack's",
     ),
     pytest.param(
+        given(env={"REMAP_SIGTERM": "SIGQUIT"}),
+        one(
+            "env.REMAP_SIGTERM",
+            "is set by the stack itself",
+            "a worker that is told to stop would kill its tasks; softShutdownTimeoutSeconds sets it",
+            "pulumi config rm --path env.REMAP_SIGTERM",
+        ),
+        id="a variable that changes how workers stop",
+    ),
+    *(
+        pytest.param(
+            given(extraArgs=arguments),
+            one(
+                f"extraArgs[{where}]",
+                f"{arguments[where]} {wrong}",
+                effect,
+                f"pulumi config rm --path 'extraArgs[{where}]'",
+            ),
+            id=f"extra arguments {' '.join(arguments)}",
+        )
+        for arguments, where, wrong, effect in [
+            (["-A", "shop"], 0, "stands in the setting celeryApp", DIFFERENT),
+            (["--app=shop"], 0, "stands in the setting celeryApp", DIFFERENT),
+            (["-E", "-Q", "mail"], 1, "stands in the setting queues", DIFFERENT),
+            (["-Qmail"], 0, "stands in the setting queues", DIFFERENT),
+            (["-X", "mail"], 0, "stands in the setting queues", DIFFERENT),
+            (["-Ec4"], 0, "stands in the setting concurrency", DIFFERENT),
+            (["--loglevel", "debug"], 0, "stands in the setting logLevel", DIFFERENT),
+            (["--max-tasks-per-child=9"], 0, "stands in the setting maxTasksPerChild", DIFFERENT),
+            (["--prefetch-multiplier", "1"], 0, "stands in the setting prefetchMultiplier", DIFFERENT),
+            (["-P", "threads", "--disable-prefetch"], 2, "stands in the setting disablePrefetch", DIFFERENT),
+            (["-n", "w@%h"], 0, "is set by the stack", "the scaler finds the pod of a worker by this name"),
+            (
+                ["--autoscale=8,2"],
+                0,
+                "changes the number of processes",
+                "the scaler counts `concurrency` tasks for each worker, and adds and removes workers itself",
+            ),
+            (
+                ["-D"],
+                0,
+                "leaves the container",
+                "Kubernetes would take the worker for ended and start it anew",
+            ),
+            (
+                ["-b", "redis://elsewhere"],
+                0,
+                "is set by the stack",
+                "the workers would use another broker than the scaler",
+            ),
+        ]
+    ),
+    pytest.param(
+        given(extraArgs=["-E", "--", "task.acks_late=1"]),
+        one(
+            "extraArgs[1]",
+            "`--` ends the options, and Celery's configuration would follow",
+            "the stack's own, such as acksLate, would be read as another argument",
+            "pulumi config rm --path 'extraArgs[1]'",
+        ),
+        id="configuration among the extra arguments",
+    ),
+    pytest.param(
+        given(extraArgs=["-P gevent", "gevent"]),
+        one(
+            "extraArgs[1]",
+            "'gevent' is neither an option nor the value of one",
+            "the workers would stop at their start",
+            "pulumi config rm --path 'extraArgs[1]'",
+        ),
+        id="an extra argument that belongs to no option",
+    ),
+    pytest.param(
+        given(extraArgs=["--time-limit", 600]),
+        one(
+            "extraArgs[1]",
+            "must be an argument as text, not 600",
+            REFUSED,
+            "pulumi config set --type string --path 'extraArgs[1]' 600",
+        ),
+        id="a number among the extra arguments",
+    ),
+    pytest.param(
+        given(visibilityTimeoutSeconds="7200", brokerTransportOptions={"visibility_timeout": 3600}),
+        one(
+            "brokerTransportOptions.visibility_timeout",
+            "visibilityTimeoutSeconds is given as well",
+            "only one of them can hold",
+            "pulumi config rm --path brokerTransportOptions.visibility_timeout",
+        ),
+        id="two visibility timeouts",
+    ),
+    pytest.param(
+        given(pools={"mail": {"drainSeconds": 10**6}}),
+        one(
+            "pools.mail.drainSeconds",
+            "must be a whole number from 0 to 604800, not 1000000",
+            "a worker whose task hangs takes no other that long",
+            "pulumi config set --path pools.mail.drainSeconds 604800",
+        ),
+        id="a drain of more than a week",
+    ),
+    pytest.param(
         given(env={"WORKERS": 4}),
-        one("env.WORKERS", "must be text, not 4", REFUSED, "pulumi config set --path env.WORKERS 4"),
+        one(
+            "env.WORKERS",
+            "must be text, not 4",
+            REFUSED,
+            "pulumi config set --type string --path env.WORKERS 4",
+        ),
         id="a variable that is a number",
     ),
     pytest.param(

@@ -1,4 +1,4 @@
-"""What several files of tests stand on: a loop, a reader of a redis-server, a pool on a real cluster."""
+"""What the scaler's tests share: the broker's reader on a real Redis, the loop's stage, a real cluster."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ from tests.scaler.stage import Stage
 
 
 @pytest.fixture
-def stage() -> Stage:
-    return Stage()
-
-
-@pytest.fixture
 def url_file(redis_server: RedisServer, tmp_path: Path) -> Path:
     path = tmp_path / "url"
     path.write_text(f"{redis_server.url}\n")
@@ -41,7 +36,7 @@ async def broker(url_file: Path) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as client:
+    with Redis.from_url(redis_server.url) as client:
         yield client
 
 
@@ -49,6 +44,11 @@ def redis(redis_server: RedisServer) -> Iterator[Redis]:
 def kombu(redis_server: RedisServer) -> Iterator[Connection]:
     with Connection(redis_server.url) as connection:
         yield connection
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
 
 
 @pytest.fixture(scope="session")
