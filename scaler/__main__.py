@@ -19,7 +19,10 @@ import structlog
 from scaler.broker import RedisBroker
 from scaler.cluster import Api
 from scaler.contract import HTTP_PORT
+from scaler.control import WorkerControl
+from scaler.heartbeats import HeartbeatListener
 from scaler.lease import Lease, Spectator
+from scaler.link import Link
 from scaler.loop import Leadership, Loop
 from scaler.namespace import Namespace
 from scaler.objects import ClusterFailure
@@ -61,12 +64,25 @@ async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
     broker = RedisBroker(settings.broker_url_file, settings.layout)
     namespace = Namespace(api, settings.namespace, settings.pod_name)
     lease: Leadership = Spectator() if dry_run else Lease(namespace, settings.pod_name)
+    link = Link(
+        url_file=settings.broker_url_file,
+        name=settings.namespace,
+        transport_options=settings.transport_options,
+        control_exchange=settings.control_exchange,
+        event_exchange=settings.event_exchange,
+    )
+    control, listener = WorkerControl(link), HeartbeatListener(link)
+    listener.start()
     loop = Loop(
         broker=broker,
+        control=control,
+        ear=listener,
         cluster=namespace,
         lease=lease,
         telemetry=telemetry,
         poll_seconds=settings.poll_seconds,
+        visibility_seconds=settings.layout.visibility_seconds,
+        handshake=settings.handshake,
     )
     try:
         if once:
@@ -77,6 +93,8 @@ async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
         telemetry.failed("looking once", failure)
         return 1
     finally:
+        await control.close()
+        await asyncio.to_thread(listener.close)
         await broker.close()
         await api.close()
 

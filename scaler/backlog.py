@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 
 
 class BrokerFailure(Exception):  # noqa: N818  # a fact about the broker, which may be partial

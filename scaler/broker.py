@@ -40,7 +40,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.decision import Count
+from scaler.count import Count
 from scaler.not_due import FilledList, NotDue, look
 from scaler.redis_layout import Layout
 from scaler.redis_url import RedisUrl, redis_url

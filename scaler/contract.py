@@ -64,6 +64,9 @@ class Env(StrEnum):
     BROKER_URL_FILE = "CELERY_FLEET_BROKER_URL_FILE"
     BROKER_TRANSPORT_OPTIONS = "CELERY_FLEET_BROKER_TRANSPORT_OPTIONS"
     POLL_SECONDS = "CELERY_FLEET_POLL_SECONDS"
+    CONTROL_EXCHANGE = "CELERY_FLEET_CONTROL_EXCHANGE"
+    EVENT_EXCHANGE = "CELERY_FLEET_EVENT_EXCHANGE"
+    HANDSHAKE = "CELERY_FLEET_HANDSHAKE"
     LOG_LEVEL = "CELERY_FLEET_LOG_LEVEL"
 
 
@@ -73,6 +76,7 @@ RBAC_RULES: Final[tuple[Mapping[str, Sequence[str]], ...]] = (
     {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list", "watch"]},
     {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
+    {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
     {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": ["list", "watch"]},
     {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
     {

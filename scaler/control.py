@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from scaler.decision import Count
+from scaler.count import Count
 from scaler.link import Command, ControlUnavailable, Link
 from scaler.mailbox import Mailbox
 
@@ -38,6 +38,8 @@ LONG_LIST_SECONDS: Final = 60.0
 200 ms in which its main process does nothing else."""
 
 _T = TypeVar("_T")
+_Wanted = Mapping[str, frozenset[str]]
+"""Node to the queues that it is told to leave or to take up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,8 @@ class WorkerControl:
         rows = await self._call(lambda: self._queues(frozenset(nodes), ANSWER_SECONDS))
         return {node: frozenset(row.name for row in rows[node]) for node in rows}
 
-    async def stop_consuming(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
-        """Have these workers stop taking tasks from these queues; those that say they take none any more.
+    async def stop_consuming(self, queues: Mapping[str, Collection[str]]) -> frozenset[str]:
+        """Have each of these workers stop taking tasks from its queues; those that say they take none.
 
         To be called on every tick for as long as they are to stay stopped: a worker that restarted
         consumes again. Ask for the `tasks` of those in the result, and only afterwards. One that still
@@ -97,16 +99,16 @@ class WorkerControl:
         brings work. A message that the BRPOP under way takes within the next second is not carried out:
         kombu puts it back, also where SIGTERM comes in between.
         """
-        return await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=True))
+        return await self._call(lambda: self._steer(_sets(queues), stop=True))
 
-    async def resume(self, nodes: Collection[str], queues: Collection[str]) -> frozenset[str]:
-        """Have these workers consume from all of these queues; those that say they do.
+    async def resume(self, queues: Mapping[str, Collection[str]]) -> frozenset[str]:
+        """Have each of these workers consume from all of its queues; those that say they do.
 
         To be called again after the broker was away: before Celery 5.7 a worker forgets on a reconnect
         that it had been told to consume again (celery/celery#7733, #10352). A worker that consumes from
         all of them is asked and told nothing.
         """
-        return await self._call(lambda: self._steer(frozenset(nodes), frozenset(queues), stop=False))
+        return await self._call(lambda: self._steer(_sets(queues), stop=False))
 
     async def close(self) -> None:
         """Leave nothing of ours in the broker, within a second."""
@@ -158,16 +160,20 @@ class WorkerControl:
         found = {node: _queue_rows(answer) for node, answer in answers.items()}
         return {node: rows for node, rows in found.items() if rows is not None}
 
-    def _steer(self, nodes: frozenset[str], queues: frozenset[str], *, stop: bool) -> frozenset[str]:
+    def _steer(self, queues: _Wanted, *, stop: bool) -> frozenset[str]:
         """Tell those that do otherwise, and ask until they do as told or the time is over."""
         deadline = time.monotonic() + STEER_SECONDS
-        rows = self._queues(nodes, ANSWER_SECONDS)
+        rows = self._queues(frozenset(queues), ANSWER_SECONDS)
         # A reply `ok` to the command only says that the worker will do it; `active_queues`, that it did.
         self._mailbox.tell(_cancel_commands(rows, queues) if stop else _add_commands(rows, queues))
         done: set[str] = set()
         pause = 0.01
         while True:
-            done |= {node for node in rows if (not rows[node] if stop else not _missing(rows[node], queues))}
+            done |= {
+                node
+                for node in rows
+                if (not rows[node] if stop else not _missing(rows[node], queues.get(node, frozenset())))
+            }
             left = frozenset(node for node in rows if node not in done)
             # One that consumes from foreign queues only will not change however long it is asked.
             if stop and not any(_cancel_commands({node: rows[node]}, queues) for node in left):
@@ -235,28 +241,30 @@ def _rows(answer: object) -> Sequence[Mapping[str, Any]]:
     return answer
 
 
+def _sets(queues: Mapping[str, Collection[str]]) -> _Wanted:
+    return {node: frozenset(names) for node, names in queues.items()}
+
+
 def _missing(rows: Sequence[_QueueRow], queues: frozenset[str]) -> frozenset[str]:
     return queues - {row.name for row in rows} - {row.alias for row in rows if row.alias}
 
 
-def _cancel_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: frozenset[str]) -> list[Command]:
-    names = {row.name for each in rows.values() for row in each if {row.name, row.alias} & queues}
-    return [
-        Command(
-            "cancel_consumer",
-            frozenset(node for node in rows if any(row.name == name for row in rows[node])),
-            {"queue": name},
-        )
-        for name in sorted(names)
-    ]
+def _cancel_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: _Wanted) -> list[Command]:
+    consuming: dict[str, set[str]] = {}
+    for node, each in rows.items():
+        for row in each:
+            if {row.name, row.alias} & queues.get(node, frozenset()):
+                consuming.setdefault(row.name, set()).add(node)
+    return _commands("cancel_consumer", consuming)
 
 
-def _add_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: frozenset[str]) -> list[Command]:
-    return [
-        Command(
-            "add_consumer",
-            frozenset(node for node in rows if name in _missing(rows[node], queues)),
-            {"queue": name},
-        )
-        for name in sorted(queues)
-    ]
+def _add_commands(rows: Mapping[str, Sequence[_QueueRow]], queues: _Wanted) -> list[Command]:
+    missing: dict[str, set[str]] = {}
+    for node in rows:
+        for name in _missing(rows[node], queues.get(node, frozenset())):
+            missing.setdefault(name, set()).add(node)
+    return _commands("add_consumer", missing)
+
+
+def _commands(method: str, nodes: Mapping[str, set[str]]) -> list[Command]:
+    return [Command(method, frozenset(nodes[name]), {"queue": name}) for name in sorted(nodes)]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from scaler.control import HeldTasks
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 from scaler.drain import Worker
 from scaler.heartbeats import Heard, Heartbeat
 from scaler.objects import Pod

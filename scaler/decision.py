@@ -13,43 +13,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from scaler.contract import Policy, ScalingRules, SelectPolicy, StepLimit, StepType
+from scaler.count import NOTHING, Count
 
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many there are, as far as successful reads tell: at least `low`, at most `high`.
-
-    `high` is None where no read bounds it. Unknown is not zero: what could not be read is
-    `Count(0, None)`, and a zero that was read is `Count(0, 0)`.
-    """
-
-    low: int
-    high: int | None
-
-    @classmethod
-    def exactly(cls, value: int) -> Count:
-        return cls(value, value)
-
-    @property
-    def exact(self) -> int | None:
-        """The number where it is known for certain, else None."""
-        return self.low if self.low == self.high else None
-
-    def __add__(self, other: Count) -> Count:
-        high = None if self.high is None or other.high is None else self.high + other.high
-        return Count(self.low + other.low, high)
-
-    def less(self, known: int) -> Count:
-        """Without `known` of them."""
-        return Count(max(0, self.low - known), None if self.high is None else max(0, self.high - known))
-
-    def __str__(self) -> str:
-        if self.exact is not None:
-            return str(self.low)
-        return f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
-
-
-UNKNOWN = Count(0, None)
+WAKE_SECONDS = 20.0
+"""Time before a task is due at which a pool without workers is given one: for a poll, the container's
+start and the app's imports. Too low makes the task late; too high keeps a worker idle for as long."""
 
 
 class Reason(StrEnum):
@@ -58,6 +26,7 @@ class Reason(StrEnum):
     DEMAND_ROSE = "DemandRose"
     DEMAND_FELL = "DemandFell"
     DEMAND_MET = "DemandMet"
+    DUE_SOON = "DueSoon"
     WITHIN_TOLERANCE = "WithinTolerance"
     SCALE_UP_HELD = "ScaleUpHeld"
     SCALE_DOWN_HELD = "ScaleDownHeld"
@@ -91,8 +60,10 @@ class Observation:
     """Messages in the queues that are due."""
     unacked: Count
     """Messages that are due, delivered and not acknowledged."""
-    active: Count = Count(0, 0)
+    active: Count = NOTHING
     """Running tasks whose messages are acknowledged, so that no broker knows them."""
+    next_due: float | None = None
+    """When the first message that is not due will be."""
     spec_replicas: int
     other_scaler: str | None = None
     """An autoscaler that acts on the same Deployment, as `kind/name`."""
@@ -155,14 +126,16 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
     2. wish: ceil(demand / averageValue) replicas. 250 messages at 100 each: 3 replicas. Where the
        demand is known in part, its lower bound may raise and only its upper bound may lower.
     3. tolerance: a demand within 10 % of what the replicas are meant for changes nothing, but any
-       demand wakes a pool from 0. Calm: the highest wish of the last 60 s counts on the way down.
+       demand wakes a pool from 0, and so does a task that is due within the time a worker needs to
+       start; the last worker stays for one that is due before it could have gone and come back.
+       Calm: the highest wish of the last 60 s counts on the way down.
        Step limits: "no more than 4 pods a minute".
     4. unknown: where no upper bound of the demand is known, the replicas do not fall.
     5. bounds: clamp to [minReplicas, maxReplicas]; nothing comes after it.
     """
     at, replicas = observation.at, observation.spec_replicas
     hold = _hold(policy, observation)
-    wish, why = _wish(policy, observation.demand, replicas) if hold is None else (replicas, hold.reason)
+    wish, why = _wish(policy, observation) if hold is None else (replicas, hold.reason)
     wishes = _with_wish(policy, memory.wishes, replicas, wish, at)
     if hold is not None:
         step = hold
@@ -213,16 +186,20 @@ def _hold(policy: Policy, observation: Observation) -> _Step | None:
     return None
 
 
-def _wish(policy: Policy, demand: Count, replicas: int) -> tuple[int, Reason]:
+def _wish(policy: Policy, observation: Observation) -> tuple[int, Reason]:
+    demand, replicas = observation.demand, observation.spec_replicas
+    least = int(_due_soon(policy, observation))
     meant_for = replicas * policy.average_value
     wanted = math.ceil(demand.low / policy.average_value)
+    if least > max(wanted, replicas):
+        return least, Reason.DUE_SOON
     if wanted > replicas:
         if replicas and demand.low <= meant_for * (1 + policy.behavior.scale_up.tolerance):
             return replicas, Reason.WITHIN_TOLERANCE
         return wanted, Reason.DEMAND_ROSE
     if demand.high is None:
         return replicas, Reason.DEMAND_UNKNOWN
-    enough = math.ceil(demand.high / policy.average_value)
+    enough = max(least, math.ceil(demand.high / policy.average_value))
     if enough < replicas:
         if demand.high >= meant_for * (1 - policy.behavior.scale_down.tolerance):
             return replicas, Reason.WITHIN_TOLERANCE
@@ -230,10 +207,21 @@ def _wish(policy: Policy, demand: Count, replicas: int) -> tuple[int, Reason]:
     return replicas, Reason.DEMAND_MET
 
 
+def _due_soon(policy: Policy, observation: Observation) -> bool:
+    """Whether a worker is to be there for the next ETA, which one worker holds as well as many."""
+    if observation.next_due is None:
+        return False
+    # Going and coming back takes the calm and the start: a worker that would be back by then only flaps.
+    stay = policy.behavior.scale_down.stabilization_seconds if observation.spec_replicas else 0
+    return observation.next_due - observation.at <= WAKE_SECONDS + stay
+
+
 def _arithmetic(policy: Policy, observation: Observation, wish: int) -> str:
     parts = f"{observation.queued} queued + {observation.unacked} unacked"
     if observation.active.high != 0:
         parts += f" + {observation.active} running and acknowledged"
+    if observation.next_due is not None and _due_soon(policy, observation):
+        parts += f", more due in {max(0.0, observation.next_due - observation.at):.0f} s"
     return (
         f"demand {observation.demand} ({parts}) at {policy.average_value} a worker "
         f"asks for {wish} of now {observation.spec_replicas}"

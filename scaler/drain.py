@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from scaler.decision import Count
+from scaler.count import Count
 
 VICTIM_COST: Final = -1000
 """`controller.kubernetes.io/pod-deletion-cost` of a drained pod; a pod that has none counts as 0."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from scaler.contract import POOL_LABEL, Policy
+from scaler.count import UNKNOWN, Count
 from scaler.crew import FRESH_SECONDS, IDLE_BEATS, LATE_SECONDS, Crew, Rest
-from scaler.decision import UNKNOWN, Count, Decision, Reason
-from scaler.drain import DrainReason, Leaving, Plan, Worker, plan
+from scaler.decision import Decision, Reason
+from scaler.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
 from scaler.objects import Deployment, Pod
 
 AGAIN_SECONDS: Final = 60.0
@@ -65,6 +66,15 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     if target != spec:
         return Step(replicas=target, drain=replace(drain, remove=0))
     return Step(replicas=spec - max(0, drain.remove - going), drain=drain)
+
+
+def costs_of(drain: Plan, pods: Sequence[Pod]) -> tuple[tuple[Pod, int | None], ...]:
+    """The marks to write: on drained pods, and off those that stay."""
+    return tuple(
+        (pod, VICTIM_COST if pod.name in drain.mark else None)
+        for pod in pods
+        if pod.name in drain.mark or (pod.name in drain.resume and pod.deletion_cost <= VICTIM_COST)
+    )
 
 
 def _without_worker(scene: Scene, living: Sequence[Pod]) -> int:

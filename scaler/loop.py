@@ -1,10 +1,11 @@
 """One round every few seconds: observe, decide, act, report. The only file that owns a clock.
 
 It owns the order of reads and writes, what happens when one of them fails, and when nothing is written at
-all. It imports no client: `Broker`, `Cluster`, `Leadership` and `Telemetry` say what it expects.
+all. The broker is read before workers are asked: a task that moves in between is seen twice, not never. It
+imports no client: `Broker`, `Cluster`, `Leadership` and `Telemetry` say what it expects.
 
 What a tick has to say about one pool is in `scaler.pool`, its form in `scaler.status`; what it plans for
-one is carried out by `scaler.writer`.
+one is carried out by `scaler.writer` on the cluster and by `scaler.roll_call` among the workers.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, Protocol
 
 from scaler import status
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Ready
+from scaler.crew import Answers
+from scaler.handshake import costs_of
+from scaler.lookout import sights_of
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
-from scaler.pool import Pool, Sight
+from scaler.pool import Pool
+from scaler.roll_call import Control, Ear, Returning, RollCall
+from scaler.sight import Sight
 from scaler.writer import Journal, Plan, Writer, Writes
 
 FIGURES_SECONDS: Final = 5.0
@@ -58,6 +65,7 @@ class Telemetry(Journal, Protocol):
     def judged(self, pool: Pool, report: status.Report, deployment: Deployment | None) -> None: ...
     def forgot(self, name: str) -> None: ...
     def broker_read(self, seconds: float, backlog: Backlog | BrokerFailure) -> None: ...
+    def unheard(self, doing: str, failure: str) -> None: ...
     def ticked(self, at: float, *, good: bool, leading: bool) -> None: ...
 
 
@@ -66,13 +74,22 @@ class Loop:
         self,
         *,
         broker: Broker,
+        control: Control,
+        ear: Ear,
         cluster: Cluster,
         lease: Leadership,
         telemetry: Telemetry,
         poll_seconds: float,
+        visibility_seconds: float = 3600.0,
+        handshake: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._broker = broker
+        self._roll_call = RollCall(control, telemetry)
+        self._ear = ear
+        self._listening_since: float | None = None
+        self._visibility_seconds = visibility_seconds
+        self._handshake = handshake
         self._cluster = cluster
         self._lease = lease
         self._telemetry = telemetry
@@ -171,18 +188,24 @@ class Loop:
         self._meet(snapshot.celeries)
         backlog = await self._read_backlog(at)
         leading = self._lease.held(at)
-        targets = self._pools_by_target()
-        plans = []
-        for pool in self._pools.values():
+        sights = self._sights(snapshot, backlog, at, leading=leading)
+        answers = await self._ask(sights) if leading and isinstance(backlog, Backlog) else {}
+        self._ticked_at = self._clock()
+        plans, returning = [], []
+        for name, sight in sights.items():
+            pool = self._pools[name]
             try:
-                plan = self._plan(pool, snapshot, targets, backlog, at, leading=leading)
+                answered = replace(sight, answers=answers.get(name, Answers()))
+                plan = self._plan(pool, snapshot, answered, leading=leading)
+                if leading and pool.policy is not None:
+                    returning.append(_returning(pool, sight))
             except Exception as error:  # one object must not keep the others from being served
                 self._telemetry.crashed(f"judging {pool.name}", error)
                 continue
             if plan is not None:
                 plans.append(plan)
         self._led = leading
-        await self._writer.carry_out(plans)
+        await asyncio.gather(self._writer.carry_out(plans), self._bring_back(returning, at))
         good = isinstance(backlog, Backlog) and snapshot.failure is None
         self._telemetry.ticked(at, good=good, leading=leading)
         return good and all(pool.ready is Ready.WATCHING for pool in self._pools.values())
@@ -198,16 +221,9 @@ class Loop:
         for name, celery in celeries.items():
             pool = self._pools.get(name)
             if pool is None or pool.celery.uid != celery.uid:
-                self._pools[name] = Pool(celery)
+                self._pools[name] = Pool(celery, handshake=self._handshake)
             else:
                 pool.update(celery)
-
-    def _pools_by_target(self) -> dict[str, list[str]]:
-        targets: dict[str, list[str]] = {}
-        for pool in self._pools.values():
-            if pool.policy is not None:
-                targets.setdefault(pool.policy.deployment, []).append(pool.name)
-        return targets
 
     async def _read_backlog(self, at: float) -> Backlog | BrokerFailure:
         queues = {queue: None for pool in self._pools.values() if pool.policy for queue in pool.policy.queues}
@@ -220,38 +236,75 @@ class Loop:
         self._telemetry.broker_read(self._clock() - begin, backlog)
         return backlog
 
-    def _plan(
-        self,
-        pool: Pool,
-        snapshot: Snapshot,
-        targets: Mapping[str, list[str]],
-        backlog: Backlog | BrokerFailure,
-        at: float,
-        *,
-        leading: bool,
-    ) -> Plan | None:
-        """Judge one pool and find what there is to write about it."""
+    def _sights(
+        self, snapshot: Snapshot, backlog: Backlog | BrokerFailure, at: float, *, leading: bool
+    ) -> dict[str, Sight]:
+        """What is seen of each pool before its workers are asked."""
+        heard, read_at = self._ear.heard(), self._clock()
+        if leading and (not self._led or heard.since != self._listening_since):
+            # A new scaler, or a broker that was away: who was told what may be forgotten.
+            self._listening_since = heard.since
+            self._roll_call.disturbed(at)
         if not (leading and self._led):
-            # Whoever led until now wrote the status.
-            pool.restore()
-        deployment = snapshot.deployments.get(pool.policy.deployment) if pool.policy else None
-        failure = snapshot.failure
-        sight = Sight(
-            at=at,
-            deployment=deployment,
-            other_scaler=_other_scaler(pool, snapshot, targets),
+            for pool in self._pools.values():
+                # Whoever led until now wrote the status.
+                pool.restore()
+        return sights_of(
+            self._pools,
+            snapshot=snapshot,
             backlog=backlog,
-            trouble=failure if failure and failure.kind is Kind.FORBIDDEN else pool.trouble,
+            heard=heard,
+            at=at,
+            read_at=read_at,
+            visibility_seconds=self._visibility_seconds,
         )
-        report = pool.judge(sight)
+
+    async def _ask(self, sights: Mapping[str, Sight]) -> Mapping[str, Answers]:
+        questions = {}
+        for name, sight in sights.items():
+            try:
+                asked = self._pools[name].questions(sight)
+            except Exception as error:  # as in tick
+                self._telemetry.crashed(f"asking for {name}", error)
+                continue
+            if asked is not None:
+                questions[name] = asked
+        try:
+            return await self._roll_call.ask(questions)
+        except Exception as error:  # as in tick
+            self._telemetry.crashed("asking workers", error)
+            return {}
+
+    async def _bring_back(self, returning: Sequence[Returning], at: float) -> None:
+        if not self._handshake:
+            return
+        try:
+            back = await self._roll_call.bring_back(returning, at)
+        except Exception as error:  # as in tick
+            self._telemetry.crashed("taking workers back", error)
+            return
+        for pool in self._pools.values():
+            pool.came_back(back & pool.returning)
+
+    def _plan(self, pool: Pool, snapshot: Snapshot, sight: Sight, *, leading: bool) -> Plan | None:
+        """Judge one pool and find what there is to write about it."""
+        at, deployment = sight.at, sight.deployment
+        report, step = pool.judge(sight)
         pool.ready = report.ready
         self._telemetry.judged(pool, report, deployment)
-        step = deployment is not None and report.changes(deployment.spec_replicas)
-        if not step:
-            pool.trouble = None
         # What may be out of date is good enough to report, not to act on.
-        step = step and leading and failure is None and at >= max(pool.scale_retry_at, pool.status_retry_at)
-        if not step:
+        acts = leading and snapshot.failure is None and at >= max(pool.scale_retry_at, pool.status_retry_at)
+        replicas = step.replicas if step else None
+        steps = deployment is not None and replicas is not None and replicas != deployment.spec_replicas
+        costs = costs_of(report.drain, sight.pods)
+        if not steps and not costs:
+            pool.trouble = None
+        if acts:
+            pool.returning = report.drain.resume & {victim.pod for victim in report.drain.leaving}
+        else:
+            steps, costs = False, ()
+            report = pool.without_drain(report)
+        if not steps:
             report = pool.without_step(report)
             pool.memory = report.memory
         if not leading:
@@ -260,11 +313,19 @@ class Loop:
         document = None
         if later != pool.written and at >= pool.status_retry_at:
             rested = at >= pool.written_at + self._figures_seconds
-            document = later if step or rested or status.urgent(pool.written, later) else None
-        if document is None and not step and report.news == pool.announced:
+            document = later if steps or rested or status.urgent(pool.written, later) else None
+        evict = pool.stuck(sight) if acts else None
+        if document is None and not (steps or costs or evict) and report.news == pool.announced:
             return None
         return Plan(
-            pool=pool, report=report, deployment=deployment if step else None, document=document, at=at
+            pool=pool,
+            report=report,
+            deployment=deployment if steps else None,
+            replicas=replicas or 0,
+            costs=costs,
+            evict=evict,
+            document=document,
+            at=at,
         )
 
     @property
@@ -272,10 +333,11 @@ class Loop:
         return max(FIGURES_SECONDS, len(self._pools) / FIGURES_PER_SECOND)
 
 
-def _other_scaler(pool: Pool, snapshot: Snapshot, targets: Mapping[str, list[str]]) -> str | None:
-    if pool.policy is None:
-        return None
-    target = pool.policy.deployment
-    if target in snapshot.autoscalers:
-        return f"HorizontalPodAutoscaler/{snapshot.autoscalers[target]}"
-    return next((f"Celery/{name}" for name in targets[target] if name != pool.name), None)
+def _returning(pool: Pool, sight: Sight) -> Returning:
+    leaving = {victim.pod for victim in pool.leaving}
+    running = {pod.name for pod in sight.pods if pod.running_since is not None and not pod.terminating}
+    return Returning(
+        queues=pool.policy.queues if pool.policy else (),
+        taken_back=pool.returning & running,
+        staying=frozenset(running - leaving - pool.returning),
+    )

@@ -27,6 +27,7 @@ CELERIES: Final = Resource(GROUP, VERSION, PLURAL)
 CELERY_STATUS: Final = Resource(GROUP, VERSION, PLURAL, "status")
 DEPLOYMENTS: Final = Resource("apps", "v1", "deployments")
 DEPLOYMENT_SCALE: Final = Resource("apps", "v1", "deployments", "scale")
+POD_EVICTION: Final = Resource("", "v1", "pods", "eviction")
 PODS: Final = Resource("", "v1", "pods", label=POOL_LABEL)
 AUTOSCALERS: Final = Resource("autoscaling", "v2", "horizontalpodautoscalers")
 LEASES: Final = Resource("coordination.k8s.io", "v1", "leases")
@@ -117,6 +118,19 @@ class Namespace:
         await self._api.call(
             "patch", PODS, wire.Anything, name=pod.name, body=patch, content_type=MERGE_PATCH
         )
+
+    async def evict(self, pod: Pod) -> None:
+        """Have this very pod stopped, with its whole grace period, if the budget allows.
+
+        Raises ClusterFailure.
+        """
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod.name, "namespace": self._namespace},
+            "deleteOptions": {"preconditions": {"uid": pod.uid}},
+        }
+        await self._api.call("create", POD_EVICTION, wire.Status, name=pod.name, body=body)
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:
         """Store the whole status of this very object: one of the same name made since conflicts.

@@ -15,21 +15,14 @@ from typing import Final
 from scaler import status
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Policy, Ready
+from scaler.count import UNKNOWN
 from scaler.crew import Crew, Rest, node_of
-from scaler.decision import (
-    UNKNOWN,
-    Decision,
-    ForeignWrite,
-    Memory,
-    Observation,
-    Reason,
-    decide,
-    with_event,
-)
-from scaler.drain import DrainReason, Leaving, Plan
+from scaler.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide, with_event
+from scaler.drain import VICTIM_COST, DrainReason, Leaving, Plan
 from scaler.handshake import AGAIN_SECONDS, Scene, Step, step_of
-from scaler.objects import CeleryObject, ClusterFailure, Deployment
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Pod
 from scaler.sight import Questions, Sight
+from scaler.stuck import EVICT_SECONDS, stuck, suspects
 
 SILENT_TICKS: Final = 2
 """Ticks in a row in which nobody answered, after which nobody is expected to."""
@@ -38,8 +31,9 @@ SILENT_TICKS: Final = 2
 class Pool:
     """A `Celery` object from the first tick that saw it to its removal."""
 
-    def __init__(self, celery: CeleryObject) -> None:
+    def __init__(self, celery: CeleryObject, *, handshake: bool = True) -> None:
         self.celery = celery
+        self._handshake = handshake
         self.policy: Policy | None = celery.policy
         """The last one that could be followed."""
         self.memory = Memory()
@@ -56,6 +50,13 @@ class Pool:
         self.status_retry_at = 0.0
         self.leaving: tuple[Leaving, ...] = ()
         """Who leaves, as it is on the status."""
+        self.returning: frozenset[str] = frozenset()
+        """Of those, the ones that are taken back: they stay on the status until they say so."""
+        self._back: frozenset[str] = frozenset()
+        self.evicted_at = -math.inf
+        self._any_heard = False
+        self._suspects: frozenset[str] = frozenset()
+        self._waiting_since: float | None = None
         self._quiet_since: float | None = None
         self._rests: dict[str, Rest] = {}
         self._unanswered = 0
@@ -80,6 +81,7 @@ class Pool:
         self.last_scale_at = status.last_scale_of(stored)
         self.announced = status.news_of(stored)
         self.leaving = status.leaving_of(stored)
+        self.returning &= {victim.pod for victim in self.leaving}
 
     def questions(self, sight: Sight) -> Questions | None:
         """What the workers have to be asked in this tick; None where nothing depends on their answer.
@@ -97,10 +99,12 @@ class Pool:
         demand, spec = observation.demand, deployment.spec_replicas
         least = max(policy.min_replicas, math.ceil(demand.low / policy.average_value))
         open_question = demand.exact is None and demand.high is not None and (least < spec or not demand.low)
-        if not (self.leaving or decision.desired_replicas < spec or open_question):
+        wanted = self.leaving or decision.desired_replicas < spec or open_question or self._suspects
+        if not wanted or not crew.to_ask:
             return None
-        leaving = frozenset(victim.pod for victim in self.leaving)
-        return Questions(stop=leaving & crew.to_ask, ask=crew.to_ask) if crew.to_ask else None
+        leaving = frozenset(victim.pod for victim in self.leaving) - self.returning
+        stop = leaving & crew.to_ask if self._handshake else frozenset()
+        return Questions(queues=policy.queues, stop=stop, ask=crew.to_ask)
 
     def judge(self, sight: Sight) -> tuple[status.Report, Step | None]:
         """Say what this tick found, decided and plans; the memory is of a plan that is carried out."""
@@ -144,6 +148,7 @@ class Pool:
             active=crew.running,
             capacity=crew.capacity,
             drain=step.drain,
+            stranded=sight.stranded(policy),
         )
         if isinstance(sight.backlog, Backlog):
             report = replace(
@@ -155,9 +160,25 @@ class Pool:
             )
         return report, step
 
+    def stuck(self, sight: Sight) -> Pod | None:
+        """A worker that takes nothing though there is work, to be evicted."""
+        if self.policy is None or sight.at < self.evicted_at + EVICT_SECONDS:
+            return None
+        found = stuck(self._suspects, sight.answers, tasks_due=sight.tasks_due(self.policy))
+        return next((pod for pod in sight.pods if pod.name in found), None)
+
+    def came_back(self, pods: frozenset[str]) -> None:
+        """These say that they consume again."""
+        self._back |= pods
+
     def _note(self, sight: Sight) -> None:
         """Remember what only several ticks together tell."""
-        due = sight.queued_due(self.policy) + sight.unacked_due(self.policy)
+        queued = sight.queued_due(self.policy)
+        due = queued + sight.unacked_due(self.policy)
+        if not queued.low:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = sight.at
         if due.exact != 0:
             self._quiet_since = None
         elif self._quiet_since is None:
@@ -165,6 +186,16 @@ class Pool:
         beats = {pod.name: sight.heard.last.get(node_of(pod.name)) for pod in sight.pods}
         rests = {name: Rest.after(self._rests.get(name), beat) for name, beat in beats.items() if beat}
         self._rests = {name: rest for name, rest in rests.items() if rest is not None}
+        self._any_heard = self._any_heard or any(beats.values())
+        self._suspects = suspects(
+            sight.pods,
+            heard=sight.heard,
+            rests=self._rests,
+            leaving={victim.pod for victim in self.leaving},
+            waiting_since=self._waiting_since,
+            any_heard=self._any_heard,
+            at=sight.at,
+        )
 
     def _observe(self, sight: Sight, deployment: Deployment, crew: Crew) -> Observation:
         return Observation(
@@ -172,6 +203,11 @@ class Pool:
             queued=sight.queued_due(self.policy),
             unacked=sight.unacked_due(self.policy),
             active=crew.active,
+            next_due=(
+                sight.backlog.next_due_at(self.policy.queues)
+                if self.policy and isinstance(sight.backlog, Backlog)
+                else None
+            ),
             spec_replicas=deployment.spec_replicas,
             other_scaler=sight.other_scaler,
             foreign_write=self._foreign_write(deployment, sight.at),
@@ -180,6 +216,8 @@ class Pool:
     def _step(
         self, sight: Sight, policy: Policy, deployment: Deployment, crew: Crew, decision: Decision
     ) -> Step:
+        if not self._handshake:
+            return Step(replicas=decision.desired_replicas, drain=Plan())
         step = step_of(
             decision,
             Scene(
@@ -190,7 +228,7 @@ class Pool:
                 crew=crew,
                 leaving=self.leaving,
                 again_at=self._again_at,
-                answerless=self._unanswered >= SILENT_TICKS and bool(crew.heard),
+                answerless=self._answerless(crew),
                 rests=self._rests,
                 quiet_since=self._quiet_since,
             ),
@@ -198,7 +236,23 @@ class Pool:
         if step.drain.reason is DrainReason.DEADLINE and self.leaving:
             window = policy.behavior.scale_down.stabilization_seconds
             self._again_at = sight.at + max(AGAIN_SECONDS, window)
-        return step
+        return replace(step, drain=self._with_returning(step.drain, sight, crew))
+
+    def _with_returning(self, drain: Plan, sight: Sight, crew: Crew) -> Plan:
+        """Keep those that are taken back on the status until they consume again and carry no mark.
+
+        Dropped at once, a scaler killed before they were told would leave them deaf for ever.
+        """
+        marked = {pod.name for pod in sight.pods if pod.deletion_cost <= VICTIM_COST}
+        self._back &= drain.resume
+        # Where nobody ever answers, nobody has stopped.
+        done = drain.resume if self._answerless(crew) else self._back
+        gone = done - marked
+        returning = tuple(victim for victim in self.leaving if victim.pod in drain.resume - gone)
+        return replace(drain, leaving=drain.leaving + returning, resume=drain.resume - gone)
+
+    def _answerless(self, crew: Crew) -> bool:
+        return self._unanswered >= SILENT_TICKS and bool(crew.heard)
 
     def _foreign_write(self, deployment: Deployment, at: float) -> ForeignWrite | None:
         """Somebody else's change of the replicas, with the time at which it was first seen.

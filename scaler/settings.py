@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from scaler.contract import Env
 from scaler.redis_layout import Layout, layout_of
@@ -37,6 +37,15 @@ class Settings:
     """Holds the URL that Celery uses; a mounted Secret, so a rotated password needs no restart."""
     layout: Layout
     """Where kombu keeps things, from the app's `broker_transport_options`."""
+    transport_options: Mapping[str, Any] = field(default_factory=dict)
+    """The same, as the app has them."""
+    control_exchange: str = "celery"
+    """The app's setting of that name: where workers are asked and told to stop consuming."""
+    event_exchange: str = "celeryev"
+    """The app's setting of that name: where heartbeats come."""
+    handshake: bool = True
+    """False lowers the replicas without a drain, and tasks are killed: only for the test that proves that
+    the ledger would notice. No stack setting leads here."""
     poll_seconds: float
     """Time from one tick's begin to the next. Lower reacts sooner and asks the broker more often."""
     log_level: str
@@ -52,11 +61,16 @@ def load(environ: Mapping[str, str]) -> Settings:
             wrong.append(f"{name} must be set")
         return value
 
+    layout, options = _layout(environ.get(Env.BROKER_TRANSPORT_OPTIONS, ""), wrong)
     settings = Settings(
         namespace=required(Env.NAMESPACE),
         pod_name=required(Env.POD_NAME),
         broker_url_file=Path(required(Env.BROKER_URL_FILE)),
-        layout=_layout(environ.get(Env.BROKER_TRANSPORT_OPTIONS, ""), wrong),
+        layout=layout,
+        transport_options=options,
+        control_exchange=environ.get(Env.CONTROL_EXCHANGE) or "celery",
+        event_exchange=environ.get(Env.EVENT_EXCHANGE) or "celeryev",
+        handshake=_handshake(environ.get(Env.HANDSHAKE, ""), wrong),
         poll_seconds=_poll_seconds(environ.get(Env.POLL_SECONDS, ""), wrong),
         log_level=_log_level(environ.get(Env.LOG_LEVEL, ""), wrong),
     )
@@ -65,15 +79,21 @@ def load(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _layout(text: str, wrong: list[str]) -> Layout:
+def _handshake(text: str, wrong: list[str]) -> bool:
+    if text not in ("", "on", "off"):
+        wrong.append(f"{Env.HANDSHAKE} must be on or off, not {text!r}")
+    return text != "off"
+
+
+def _layout(text: str, wrong: list[str]) -> tuple[Layout, Mapping[str, Any]]:
     try:
         options = json.loads(text or "{}")
         if not isinstance(options, dict):
             raise ValueError("must be a JSON object")
-        return layout_of(options)
+        return layout_of(options), options
     except ValueError as error:
         wrong.extend(f"{Env.BROKER_TRANSPORT_OPTIONS}: {line}" for line in str(error).splitlines())
-        return Layout()
+        return Layout(), {}
 
 
 def _poll_seconds(text: str, wrong: list[str]) -> float:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from scaler.contract import MAX_SCALE_EVENTS, Ready
-from scaler.decision import UNKNOWN, Count, Decision, Memory, Reason, ScaleEvent
+from scaler.count import UNKNOWN, Count
+from scaler.decision import Decision, Memory, Reason, ScaleEvent
 from scaler.drain import Leaving, Plan
 from scaler.rfc3339 import seconds_of, text_of
 
@@ -29,6 +30,7 @@ FIELDS: Final = (
     "notDue",
     "nextDueTime",
     "capacity",
+    "stranded",
     "calmSince",
     "scaleEvents",
     "draining",
@@ -62,6 +64,8 @@ class Report:
     next_due: float | None = None
     active: int | None = None
     """Tasks that run."""
+    stranded: int | None = None
+    """Messages whose worker is gone."""
     capacity: int | None = None
     drain: Plan = field(default_factory=Plan)
 
@@ -69,9 +73,6 @@ class Report:
     def news(self) -> tuple[str, str]:
         """What is worth an event when it changes."""
         return self.ready, reason_class(self.decision.reason) if self.decision else ""
-
-    def changes(self, spec_replicas: int) -> bool:
-        return self.decision is not None and self.decision.desired_replicas != spec_replicas
 
 
 def reason_class(reason: str) -> str:
@@ -93,6 +94,7 @@ def document(report: Report, earlier: Document, at: float) -> dict[str, Any]:
         "notDue": report.not_due.exact,
         "nextDueTime": _time(report.next_due),
         "capacity": report.capacity,
+        "stranded": report.stranded,
         "lastScaleTime": _time(report.last_scale_at),
         "conditions": _conditions(report, earlier, at),
         **_remembered(report.memory),

@@ -51,6 +51,19 @@ class _PoolMetrics(Collector):
         unacked = GaugeMetricFamily(
             "celery_fleet_unacked", "Messages delivered and not acknowledged.", labels=["pool"]
         )
+        active = GaugeMetricFamily("celery_fleet_active", "Tasks that run.", labels=["pool"])
+        not_due = GaugeMetricFamily(
+            "celery_fleet_not_due", "Tasks with a time in the future, wherever they wait.", labels=["pool"]
+        )
+        stranded = GaugeMetricFamily(
+            "celery_fleet_stranded", "Messages whose worker is gone.", labels=["pool"]
+        )
+        capacity = GaugeMetricFamily(
+            "celery_fleet_capacity", "Slots of the workers that still take tasks.", labels=["pool"]
+        )
+        draining = GaugeMetricFamily(
+            "celery_fleet_draining", "Workers that take no more tasks and leave.", labels=["pool"]
+        )
         replicas = GaugeMetricFamily(
             "celery_fleet_replicas",
             "Replicas: existing pods, what the Deployment asks for, what was decided, and the limits.",
@@ -72,6 +85,11 @@ class _PoolMetrics(Collector):
             if report is not None:
                 _add(length, [name], report.queued.exact)
                 _add(unacked, [name], report.unacked.exact)
+                _add(active, [name], report.active)
+                _add(not_due, [name], report.not_due.exact)
+                _add(stranded, [name], report.stranded)
+                _add(capacity, [name], report.capacity)
+                _add(draining, [name], len(report.drain.leaving))
                 _add(replicas, [name, "existing"], report.replicas)
                 ready.add_metric([name, report.ready], float(report.ready == "Watching"))
                 if report.decision is not None:
@@ -85,7 +103,8 @@ class _PoolMetrics(Collector):
                 decisions.add_metric([name, reason], times)
                 if reason in HOLDS:
                     holds.add_metric([name, reason], times)
-        yield from (length, unacked, replicas, ready, decisions, holds)
+        yield from (length, unacked, active, not_due, stranded, capacity, draining)
+        yield from (replicas, ready, decisions, holds)
 
 
 def _add(family: GaugeMetricFamily, labels: list[str], value: int | None) -> None:
@@ -142,7 +161,8 @@ class Telemetry:
         if decision is not None:
             series.decisions[decision.reason] += 1
         desired = decision.desired_replicas if decision else None
-        news = (report.news, desired, deployment.spec_replicas if deployment else None)
+        leaving = [victim.pod for victim in report.drain.leaving]
+        news = (report.news, desired, deployment.spec_replicas if deployment else None, leaving)
         changed = self._told.get(pool.name) != news
         self._told[pool.name] = news
         tell = self._log.info if changed else self._log.debug
@@ -156,11 +176,12 @@ class Telemetry:
             replicas=report.replicas,
             queued=str(report.queued),
             unacked=str(report.unacked),
+            active=report.active,
+            drain=report.drain.message if report.drain.leaving else None,
         )
 
-    def scaled(self, pool: Pool, report: Report, replicas: int) -> None:
-        desired = report.decision.desired_replicas if report.decision else None
-        self._log.info("scaled", pool=pool.name, replicas=replicas, desired=desired)
+    def scaled(self, pool: Pool, before: int, after: int) -> None:
+        self._log.info("scaled", pool=pool.name, replicas=before, desired=after)
 
     def forgot(self, name: str) -> None:
         self._pools.pools.pop(name, None)
@@ -177,6 +198,10 @@ class Telemetry:
     def failed(self, doing: str, failure: ClusterFailure) -> None:
         self._errors.labels(failure.kind).inc()
         self._log.warning("failed", doing=doing, kind=failure.kind, message=failure.sentence)
+
+    def unheard(self, doing: str, failure: str) -> None:
+        self._errors.labels("control").inc()
+        self._log.warning("failed", doing=doing, kind="control", message=failure)
 
     def crashed(self, doing: str, error: Exception) -> None:
         self._errors.labels("bug").inc()

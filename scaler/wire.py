@@ -163,6 +163,12 @@ class Anything(Struct, rename="camel"):
     metadata: Metadata
 
 
+class Status(Struct):
+    """An answer that is no object."""
+
+    status: str = ""
+
+
 _TARGET_KIND: Final = "Deployment"
 _ENDED: Final = ("Succeeded", "Failed")
 

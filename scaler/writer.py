@@ -1,6 +1,7 @@
-"""Carries out what a tick has planned for one pool: its status, its replicas, an event, in this order.
+"""Carries out what a tick has planned for one pool, on the cluster: its status first, its event last.
 
-It owns the order (law 5: a scaler killed between two writes doubles no step), when to keep quiet after a
+It owns the order (law 5: a scaler killed between two writes doubles no step, and who leaves is on the
+status before anything is done about it), when to keep quiet after a
 failure, and how many events there may be. It is told what to write by `scaler.loop`, and writes through
 whatever implements `Writes`, in the scaler `scaler.namespace`.
 """
@@ -14,7 +15,7 @@ from typing import Final, Protocol
 
 from scaler import status
 from scaler.contract import Ready
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod
 from scaler.pool import Pool
 
 ANNOUNCE_SECONDS: Final = 10.0
@@ -32,6 +33,8 @@ class Writes(Protocol):
     """Each raises ClusterFailure."""
 
     async def set_replicas(self, deployment: Deployment, replicas: int) -> None: ...
+    async def set_deletion_cost(self, pod: Pod, cost: int | None) -> None: ...
+    async def evict(self, pod: Pod) -> None: ...
     async def write_status(self, celery: CeleryObject, status: status.Document) -> None: ...
     async def create_event(
         self, celery: CeleryObject, *, warning: bool, reason: str, action: str, note: str, at: float
@@ -39,7 +42,7 @@ class Writes(Protocol):
 
 
 class Journal(Protocol):
-    def scaled(self, pool: Pool, report: status.Report, replicas: int) -> None: ...
+    def scaled(self, pool: Pool, before: int, after: int) -> None: ...
     def failed(self, doing: str, failure: ClusterFailure) -> None: ...
     def crashed(self, doing: str, error: Exception) -> None: ...
 
@@ -51,7 +54,12 @@ class Plan:
     pool: Pool
     report: status.Report
     deployment: Deployment | None
-    """Given where its replicas are to change."""
+    """Given where its replicas are to change, to `replicas`."""
+    replicas: int
+    costs: tuple[tuple[Pod, int | None], ...] = ()
+    """Marks to set on drained pods, and to take from those that stay."""
+    evict: Pod | None = None
+    """A worker that is stuck."""
     document: status.Document | None
     """The status, where it is to be written."""
     at: float
@@ -89,7 +97,7 @@ class Writer:
                 self._journal.crashed(f"writing {pool.name}", error)
 
     async def _write(self, plan: Plan) -> None:
-        """Status, `/scale`, event: in this order, so that a kill between two writes doubles no step."""
+        """Status, marks, `/scale`, eviction, event: in this order, so that a kill doubles no step."""
         pool, report = plan.pool, plan.report
         if plan.document is not None:
             if not self._may_write():
@@ -101,18 +109,51 @@ class Writer:
                     pool.status_retry_at = plan.at + RETRY_SECONDS
                 raise
             pool.written, pool.written_at = plan.document, plan.at
-        pool.memory = report.memory
-        decision = report.decision
-        if plan.deployment is not None and decision is not None and self._may_write():
-            try:
-                await self._writes.set_replicas(plan.deployment, decision.desired_replicas)
-            except ClusterFailure as failure:
-                if failure.kind is Kind.FORBIDDEN:
-                    pool.trouble, pool.scale_retry_at = failure, plan.at + RETRY_SECONDS
-                raise
-            pool.trouble, pool.last_scale_at = None, plan.at
-            self._journal.scaled(pool, report, plan.deployment.spec_replicas)
+        pool.memory, pool.leaving = report.memory, report.drain.leaving
+        try:
+            await self._act(plan)
+        except ClusterFailure as failure:
+            if failure.kind is Kind.FORBIDDEN:
+                pool.trouble, pool.scale_retry_at = failure, plan.at + RETRY_SECONDS
+            raise
         await self._announce(plan)
+
+    async def _act(self, plan: Plan) -> None:
+        pool = plan.pool
+        for pod, cost in plan.costs:
+            if self._may_write():
+                await self._mark(pod, cost)
+        if plan.deployment is not None and self._may_write():
+            await self._writes.set_replicas(plan.deployment, plan.replicas)
+            pool.last_scale_at = plan.at
+            self._journal.scaled(pool, plan.deployment.spec_replicas, plan.replicas)
+        if plan.costs or plan.deployment is not None:
+            pool.trouble = None
+        if plan.evict is not None and self._may_write():
+            await self._evict(plan, plan.evict)
+
+    async def _mark(self, pod: Pod, cost: int | None) -> None:
+        try:
+            await self._writes.set_deletion_cost(pod, cost)
+        except ClusterFailure as failure:
+            # Gone meanwhile, or another pod of that name: the watch will tell.
+            if failure.kind not in (Kind.NOT_FOUND, Kind.CONFLICT):
+                raise
+
+    async def _evict(self, plan: Plan, pod: Pod) -> None:
+        # Counted as done whatever comes of it: a budget that forbids it now may do so for long.
+        plan.pool.evicted_at = plan.at
+        try:
+            await self._writes.evict(pod)
+        except ClusterFailure as failure:
+            if failure.kind is Kind.FORBIDDEN:
+                raise
+            self._journal.failed(f"evicting {pod.name}", failure)
+            return
+        note = f"{pod.name} took no task for minutes though there were some: evicted"
+        await self._writes.create_event(
+            plan.pool.celery, warning=True, reason="WorkerStuck", action="Evict", note=note, at=plan.at
+        )
 
     def _may_write(self) -> bool:
         """Asked before each write: a process that was paused may have lost the lease meanwhile."""
@@ -138,7 +179,7 @@ class Writer:
             reason, note, action = decision.reason.value, decision.message, "Observe"
         if plan.deployment is not None and decision is not None:
             action = "Scale"
-            note = f"{plan.deployment.spec_replicas} to {decision.desired_replicas} replicas: {note}"
+            note = f"{plan.deployment.spec_replicas} to {plan.replicas} replicas: {note}"
         await self._writes.create_event(
             pool.celery, warning=troubled, reason=reason, action=action, note=note, at=plan.at
         )

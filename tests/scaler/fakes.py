@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import InvalidSpec, Policy, Ready, policy_of
-from scaler.decision import Count
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
+from scaler.count import Count
+from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod, Snapshot
 from scaler.pool import Pool
 from scaler.status import Report
 from tests.scaler.samples import AT, spec
@@ -56,10 +57,15 @@ class FakeCluster:
 
     celeries: dict[str, CeleryObject] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
+    pods: dict[str, list[Pod]] = field(default_factory=dict)
+    """By Deployment, as its ReplicaSet keeps them."""
+    removed: list[str] = field(default_factory=list)
+    """Pods that the ReplicaSet took, in their order."""
     autoscalers: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     writes: list[tuple[str, str, Any]] = field(default_factory=list)
-    """(`status`, `scale` or `event`, object, what was written), in their order."""
+    """(`status`, `mark`, `scale`, `evict` or `event`, object, what was written), in their order."""
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     failure: ClusterFailure | None = None
     """Of the watches, as the snapshot tells it."""
     unread: ClusterFailure | None = None
@@ -122,14 +128,59 @@ class FakeCluster:
     def snapshot(self) -> Snapshot:
         if self.unread is not None:
             raise self.unread
+        for deployment in self.deployments.values():
+            self.reconcile(deployment)
         for name, celery in self.celeries.items():
             self.celeries[name] = replace(celery, stored_status=self.statuses.get(name, {}))
         return Snapshot(
             celeries=dict(self.celeries),
             deployments=dict(self.deployments),
             autoscalers=self.autoscalers,
+            pods={name: tuple(pods) for name, pods in self.pods.items()},
             failure=self.failure,
         )
+
+    def reconcile(self, deployment: Deployment) -> None:
+        """What the ReplicaSet controller does: pods up to the replicas, and its own choice of victims."""
+        pods = self.pods.setdefault(deployment.name, [])
+        wanted = deployment.spec_replicas
+        while len(pods) < wanted:
+            number = next(self._numbers)
+            pods.append(
+                Pod(
+                    name=f"{deployment.name.removesuffix('-celery-worker')}-{number}",
+                    uid=f"pod-{number}",
+                    deployment=deployment.name,
+                    replica_set=f"{deployment.name}-1",
+                    created_at=AT - 1000 + number,
+                    running_since=AT - 1000 + number,
+                    assigned=True,
+                    ready=True,
+                    terminating=False,
+                    deletion_cost=0,
+                )
+            )
+        by_victim = sorted(
+            pods, key=lambda pod: (pod.assigned, pod.ready, pod.deletion_cost, -pod.created_at)
+        )
+        for pod in by_victim[: len(pods) - wanted]:
+            pods.remove(pod)
+            self.removed.append(pod.name)
+
+    def change(self, name: str, **facts: Any) -> None:
+        """Change what is seen of a pod."""
+        for pods in self.pods.values():
+            for index, pod in enumerate(pods):
+                if pod.name == name:
+                    pods[index] = replace(pod, **facts)
+
+    async def set_deletion_cost(self, pod: Pod, cost: int | None) -> None:
+        with self._write("mark", pod.name, cost):
+            self.change(pod.name, deletion_cost=cost or 0)
+
+    async def evict(self, pod: Pod) -> None:
+        with self._write("evict", pod.name, None):
+            self.pods[pod.deployment] = [each for each in self.pods[pod.deployment] if each.uid != pod.uid]
 
     async def set_replicas(self, deployment: Deployment, replicas: int) -> None:
         with self._write("scale", deployment.name, replicas):
@@ -202,9 +253,12 @@ class FakeTelemetry:
         assert deployment is None or pool.policy is not None
         self.reports[pool.name] = report
 
-    def scaled(self, pool: Pool, report: Report, replicas: int) -> None:
-        assert report.decision is not None
-        assert report.decision.desired_replicas != replicas, pool.name
+    def scaled(self, pool: Pool, before: int, after: int) -> None:
+        assert before != after, pool.name
+
+    def unheard(self, doing: str, failure: str) -> None:
+        assert doing
+        assert failure
 
     def forgot(self, name: str) -> None:
         del self.reports[name]

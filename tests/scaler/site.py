@@ -17,7 +17,8 @@ from scaler.loop import Loop
 from scaler.namespace import Namespace
 from scaler.objects import CeleryObject, ClusterFailure, Deployment
 from tests.conftest import Kubectl
-from tests.scaler.fakes import FakeBroker, FakeTelemetry
+from tests.scaler.fake_workers import FakeWorkers
+from tests.scaler.fakes import FakeBroker, FakeCluster, FakeTelemetry
 from tests.scaler.samples import spec
 
 WORKERS = "sums-celery-worker"
@@ -163,5 +164,14 @@ async def staged(site: Site, requests: Requests) -> AsyncIterator[RealStage]:
     async with followed(site, requests) as namespace:
         broker, telemetry = FakeBroker(), FakeTelemetry()
         lease = Lease(namespace, "me")
-        loop = Loop(broker=broker, cluster=namespace, lease=lease, telemetry=telemetry, poll_seconds=2)
+        workers = FakeWorkers(FakeCluster(), time.time)
+        loop = Loop(
+            broker=broker,
+            control=workers,
+            ear=workers,
+            cluster=namespace,
+            lease=lease,
+            telemetry=telemetry,
+            poll_seconds=2,
+        )
         yield RealStage(loop, broker, telemetry, lease, namespace)

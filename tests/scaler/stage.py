@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from scaler.loop import Loop
 from scaler.objects import ClusterFailure, Kind
+from tests.scaler.fake_workers import FakeWorkers
 from tests.scaler.fakes import FakeBroker, FakeCluster, FakeLease, FakeTelemetry
 from tests.scaler.samples import AT
 
@@ -30,9 +31,12 @@ class Stage:
     lease: FakeLease = field(default_factory=FakeLease)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     at: float = AT
+    handshake: bool = True
+    workers: FakeWorkers = field(init=False)
     loop: Loop = field(init=False)
 
     def __post_init__(self) -> None:
+        self.workers = FakeWorkers(self.cluster, lambda: self.at)
         self.restart()
 
     def restart(self) -> None:
@@ -40,10 +44,13 @@ class Stage:
         self.telemetry = FakeTelemetry()
         self.loop = Loop(
             broker=self.broker,
+            control=self.workers,
+            ear=self.workers,
             cluster=self.cluster,
             lease=self.lease,
             telemetry=self.telemetry,
             poll_seconds=2,
+            handshake=self.handshake,
             clock=lambda: self.at,
         )
 

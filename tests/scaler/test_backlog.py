@@ -6,7 +6,7 @@ import pytest
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 
 
 @pytest.mark.parametrize(

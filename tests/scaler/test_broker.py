@@ -9,7 +9,7 @@ from redis import Redis
 
 from scaler.broker import RedisBroker
 from scaler.contract import Ready
-from scaler.decision import Count
+from scaler.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 

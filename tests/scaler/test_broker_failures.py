@@ -16,7 +16,7 @@ from redis import Redis
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.broker import ANSWER_SECONDS, RedisBroker
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 from scaler.redis_layout import Layout
 from tests.conftest import RedisServer, free_port
 from tests.scaler.reading import failure_of, point, pointed_at, read

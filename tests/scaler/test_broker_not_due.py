@@ -10,7 +10,7 @@ from redis import Redis
 
 from scaler import not_due
 from scaler.broker import RedisBroker
-from scaler.decision import Count
+from scaler.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 

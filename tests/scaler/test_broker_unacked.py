@@ -18,7 +18,7 @@ from scaler import broker as broker_module
 from scaler import unacked as unacked_module
 from scaler.broker import RedisBroker
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 from scaler.redis_layout import layout_of
 from tests.conftest import RedisServer
 from tests.scaler.reading import read

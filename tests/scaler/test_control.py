@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from redis import Redis
 
 from scaler import control as control_module
 from scaler.control import ControlUnavailable, HeldTasks, Link, WorkerControl
-from scaler.decision import Count
+from scaler.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.workers import CeleryWorkers, celery_version
 
@@ -45,6 +45,10 @@ async def control(link: Link) -> AsyncIterator[WorkerControl]:
     control = WorkerControl(link)
     yield control
     await control.close()
+
+
+def these(*nodes: str, queues: Sequence[str] = ("celery",)) -> dict[str, Sequence[str]]:
+    return dict.fromkeys(nodes, queues)
 
 
 async def answering(control: WorkerControl, workers: CeleryWorkers, *nodes: str) -> None:
@@ -105,7 +109,7 @@ async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more
         return held is not None and len(held.running) == 1
 
     await workers.until("the task runs", running)
-    assert await control.stop_consuming([worker.node], ["celery"]) == {worker.node}
+    assert await control.stop_consuming(these(worker.node)) == {worker.node}
 
     for _ in range(3):
         workers.publish(second)
@@ -124,10 +128,10 @@ async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more
 
     await workers.until("it finished what it had", drained)
     assert redis.llen("celery") == 3
-    assert await control.stop_consuming([worker.node], ["celery"]) == {worker.node}
+    assert await control.stop_consuming(these(worker.node)) == {worker.node}
     assert await control.consumed([worker.node]) == {worker.node: frozenset()}
 
-    assert await control.resume([worker.node], ["celery"]) == {worker.node}
+    assert await control.resume(these(worker.node)) == {worker.node}
     second.touch()
     await workers.until("the queue is empty", lambda: redis.llen("celery") == 0)
 
@@ -139,10 +143,10 @@ async def test_a_worker_that_consumes_from_another_queue_has_not_stopped(
     worker = workers.start("a", queues="mine,other")
     await answering(control, workers, worker.node)
 
-    assert await control.stop_consuming([worker.node], ["mine"]) == frozenset()
+    assert await control.stop_consuming(these(worker.node, queues=["mine"])) == frozenset()
     assert await control.consumed([worker.node]) == {worker.node: {"other"}}
-    assert await control.stop_consuming([worker.node], ["mine", "other"]) == {worker.node}
-    assert await control.resume([worker.node], ["mine", "other"]) == {worker.node}
+    assert await control.stop_consuming(these(worker.node, queues=["mine", "other"])) == {worker.node}
+    assert await control.resume(these(worker.node, queues=["mine", "other"])) == {worker.node}
     assert await control.consumed([worker.node]) == {worker.node: {"mine", "other"}}
 
 
@@ -151,13 +155,13 @@ async def test_only_those_that_were_named_stop(control: WorkerControl, workers: 
     victim, survivor = workers.start("victim"), workers.start("survivor")
     await answering(control, workers, victim.node, survivor.node)
 
-    assert await control.stop_consuming([victim.node, "nobody@test"], ["celery"]) == {victim.node}
+    assert await control.stop_consuming(these(victim.node, "nobody@test")) == {victim.node}
     assert await control.consumed([victim.node, survivor.node, "nobody@test"]) == {
         victim.node: frozenset(),
         survivor.node: {"celery"},
     }
     assert (await control.tasks([survivor.node, "nobody@test"])).keys() == {survivor.node}
-    assert await control.resume([survivor.node, "nobody@test"], ["celery"]) == {survivor.node}
+    assert await control.resume(these(survivor.node, "nobody@test")) == {survivor.node}
 
 
 async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_consume(
@@ -167,8 +171,11 @@ async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_cons
     nodes = [workers.start(name).node for name in ("victim", "taken-back", "survivor")]
     victim, taken_back, survivor = nodes
     await answering(control, workers, *nodes)
-    assert await control.stop_consuming([victim, taken_back], ["celery"]) == {victim, taken_back}
-    assert await control.resume([taken_back], ["celery"]) == {taken_back}
+    assert await control.stop_consuming(these(victim, taken_back)) == {
+        victim,
+        taken_back,
+    }
+    assert await control.resume(these(taken_back)) == {taken_back}
 
     redis_server.stop()
     with pytest.raises(ControlUnavailable, match=r"Redis at 127\.0\.0\.1:\d+/0: .*refused"):
@@ -179,8 +186,8 @@ async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_cons
     consumed = await control.consumed(nodes)
     remembers = {"celery"} if celery_version() >= (5, 7) else frozenset()
     assert consumed == {victim: frozenset(), taken_back: remembers, survivor: {"celery"}}
-    assert await control.stop_consuming([victim], ["celery"]) == {victim}
-    assert await control.resume([taken_back, survivor], ["celery"]) == {taken_back, survivor}
+    assert await control.stop_consuming(these(victim)) == {victim}
+    assert await control.resume(these(taken_back, survivor)) == {taken_back, survivor}
 
 
 async def test_a_worker_that_restarts_consumes_again_until_told(
@@ -189,14 +196,14 @@ async def test_a_worker_that_restarts_consumes_again_until_told(
     """Which is why a victim is told on every tick."""
     first = workers.start("a")
     await answering(control, workers, first.node)
-    assert await control.stop_consuming([first.node], ["celery"]) == {first.node}
+    assert await control.stop_consuming(these(first.node)) == {first.node}
 
     first.kill()
-    assert await control.stop_consuming([first.node], ["celery"]) == frozenset()
+    assert await control.stop_consuming(these(first.node)) == frozenset()
     workers.start("a")
     await answering(control, workers, first.node)
     assert await control.consumed([first.node]) == {first.node: {"celery"}}
-    assert await control.stop_consuming([first.node], ["celery"]) == {first.node}
+    assert await control.stop_consuming(these(first.node)) == {first.node}
 
 
 @pytest.mark.parametrize(
@@ -216,8 +223,8 @@ async def test_a_worker_that_cannot_be_asked_is_absent(
     begin = time.monotonic()
 
     assert await control.tasks([worker.node]) == {}
-    assert await control.stop_consuming([worker.node], ["celery"]) == frozenset()
-    assert await control.resume([worker.node], ["celery"]) == frozenset()
+    assert await control.stop_consuming(these(worker.node)) == frozenset()
+    assert await control.resume(these(worker.node)) == frozenset()
     assert time.monotonic() - begin < 3 * control_module.ANSWER_SECONDS + 1
 
 
@@ -230,7 +237,7 @@ async def test_a_worker_whose_main_process_hangs_is_absent_and_holds_up_nobody(
     hung.signal(signal.SIGSTOP)
 
     assert (await control.tasks([hung.node, well.node])).keys() == {well.node}
-    assert await control.stop_consuming([hung.node, well.node], ["celery"]) == {well.node}
+    assert await control.stop_consuming(these(hung.node, well.node)) == {well.node}
     hung.signal(signal.SIGCONT)
     await answering(control, workers, hung.node)
     assert await control.consumed([hung.node]) == {hung.node: {"celery"}}
@@ -250,7 +257,7 @@ async def test_names_of_keys_and_channels_follow_the_apps_options(workers: Celer
         )
     )
     await answering(control, workers, worker.node)
-    assert await control.stop_consuming([worker.node], ["celery"]) == {worker.node}
+    assert await control.stop_consuming(these(worker.node)) == {worker.node}
     await control.close()
 
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scaler.contract import Policy, ScalingRules, SelectPolicy
-from scaler.decision import (
-    UNKNOWN,
-    Count,
-    Decision,
-    ForeignWrite,
-    Memory,
-    Observation,
-    Reason,
-    ScaleEvent,
-    decide,
-)
+from scaler.count import UNKNOWN, Count
+from scaler.decision import Decision, ForeignWrite, Memory, Observation, Reason, ScaleEvent, decide
 from tests.scaler.samples import AT, behavior, observation, percent, pods, policy, rules
 
 AT_LEAST_300 = Count(300, None)
@@ -263,7 +254,7 @@ def test_steps_made_within_the_period_count_against_the_limit() -> None:
     decision, later = decide(limited, observation(9000, replicas=7), memory)
 
     assert decision.desired_replicas == 8  # 7 - 3 + 4
-    assert later.scale_events == (ScaleEvent(AT - 30, 3), ScaleEvent(AT, 1))
+    assert later.scale_events == (ScaleEvent(AT - 30, 3), ScaleEvent(AT, 1, 8))
 
 
 def test_events_are_kept_only_for_limits_that_need_them() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.decision import UNKNOWN, Count
+from scaler.count import UNKNOWN, Count
 from scaler.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
 
 NOW = 1000.0

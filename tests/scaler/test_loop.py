@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from scaler.backlog import BrokerFailure
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN
+from scaler.count import UNKNOWN
 from scaler.objects import ReplicasOwner
 from tests.scaler.stage import AT_ONCE, Stage
 

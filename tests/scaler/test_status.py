@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count, Decision, Memory, Reason, ScaleEvent
+from scaler.count import UNKNOWN, Count
+from scaler.decision import Decision, Memory, Reason, ScaleEvent
 from scaler.status import (
     FIELDS,
     Report,

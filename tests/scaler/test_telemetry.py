@@ -12,7 +12,8 @@ import structlog
 
 from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.decision import UNKNOWN, Count, Decision, Memory, Reason
+from scaler.count import UNKNOWN, Count
+from scaler.decision import Decision, Memory, Reason
 from scaler.objects import ClusterFailure, Kind
 from scaler.pool import Pool
 from scaler.status import Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scaler.decision import Count
+from scaler.count import Count
 from scaler.redis_layout import Layout
 from scaler.unacked import Attribution, Command
 
