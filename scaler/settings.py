@@ -61,11 +61,13 @@ def load(environ: Mapping[str, str]) -> Settings:
             wrong.append(f"{name} must be set")
         return value
 
+    namespace, pod_name = required(Env.NAMESPACE), required(Env.POD_NAME)
+    url_file = Path(required(Env.BROKER_URL_FILE))
     layout, options = _layout(environ.get(Env.BROKER_TRANSPORT_OPTIONS, ""), wrong)
     settings = Settings(
-        namespace=required(Env.NAMESPACE),
-        pod_name=required(Env.POD_NAME),
-        broker_url_file=Path(required(Env.BROKER_URL_FILE)),
+        namespace=namespace,
+        pod_name=pod_name,
+        broker_url_file=url_file,
         layout=layout,
         transport_options=options,
         control_exchange=environ.get(Env.CONTROL_EXCHANGE) or "celery",

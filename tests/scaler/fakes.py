@@ -27,6 +27,8 @@ class FakeBroker:
 
     lengths: dict[str, int | Count] = field(default_factory=dict)
     unacked: Unacked = field(default_factory=Unacked)
+    next_due: dict[str, float] = field(default_factory=dict)
+    taken_at: dict[str, list[float]] = field(default_factory=dict)
     failure: BrokerFailure | None = None
     key_failures: dict[str, BrokerFailure] = field(default_factory=dict)
 
@@ -41,6 +43,8 @@ class FakeBroker:
                 for queue, length in found.items()
             },
             unacked=self.unacked,
+            next_due={queue: eta for queue, eta in self.next_due.items() if eta > at},
+            taken_at=self.taken_at,
             failures=self.key_failures,
         )
 

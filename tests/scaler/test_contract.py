@@ -161,4 +161,8 @@ def test_rights_are_within_one_namespace_and_touch_no_secret() -> None:
     """The Role never grows to what the password protects, to deletion, or to everything."""
     words = {word for rule in contract.RBAC_RULES for key in rule for word in rule[key]}
 
-    assert not words & {"*", "secrets", "delete", "deletecollection", "pods"}
+    assert not words & {"*", "secrets", "delete", "deletecollection"}
+    assert [rule for rule in contract.RBAC_RULES if any("pods" in name for name in rule["resources"])] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
+        {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
+    ]

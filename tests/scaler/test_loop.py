@@ -26,7 +26,10 @@ async def test_flood_is_reported_before_it_is_acted_on(stage: Stage) -> None:
         "DemandRose",
         "Scale",
         False,
-        "2 to 4 replicas: demand 400 (400 queued + 0 unacked) at 100 a worker asks for 4 of now 2",
+        (
+            "2 to 4 replicas: demand 400 to 404 (400 queued + 0 unacked + 0 to 4 running and acknowledged) "
+            "at 100 a worker asks for 4 of now 2"
+        ),
     )
 
 
@@ -70,7 +73,7 @@ async def test_figures_are_refreshed_every_five_seconds_at_most(stage: Stage) ->
 
 
 async def test_down_follows_the_calm(stage: Stage) -> None:
-    """Sixty seconds after the last wish for more, and not before."""
+    """Sixty seconds after the last wish for more, and not before; then two polls for the idle to leave."""
     stage.cluster.add(replicas=4)
     stage.broker.lengths["sums"] = 400
     await stage.settle()
@@ -78,7 +81,7 @@ async def test_down_follows_the_calm(stage: Stage) -> None:
 
     await stage.tick(29)
     held = stage.cluster.replicas()
-    await stage.tick(2)
+    await stage.tick(4)
 
     assert (held, stage.cluster.replicas()) == (4, 2)
     assert stage.cluster.statuses["sums"]["lastScaleTime"]
@@ -122,7 +125,7 @@ async def test_wrong_key_of_one_pool_leaves_the_others_alone(stage: Stage) -> No
     stage.broker.lengths |= {"sums": UNKNOWN}
     stage.broker.key_failures["sums"] = BrokerFailure(Ready.BROKER_UNREADABLE, "sums is no list")
 
-    await stage.tick()
+    await stage.tick(3)
 
     assert (stage.cluster.replicas("sums"), stage.cluster.replicas("mails")) == (4, 2)
     assert stage.cluster.condition("Ready", "sums") == ("False", "BrokerUnreadable")
@@ -214,7 +217,8 @@ async def test_change_by_hand_is_kept_for_the_calm(stage: Stage) -> None:
 
     assert (kept, stage.cluster.replicas()) == (7, 2)
     reasons = [what[0] for kind, _, what in stage.cluster.writes if kind == "event"]
-    assert reasons == ["ChangedElsewhere", "ScaleDownHeld", "AtMinimum"]
+    # The last one twice: when workers are chosen to leave, and when they are removed.
+    assert reasons == ["ChangedElsewhere", "ScaleDownHeld", "AtMinimum", "AtMinimum"]
 
 
 async def test_change_by_hand_that_was_settled_is_no_news_to_a_new_scaler(stage: Stage) -> None:
@@ -282,4 +286,4 @@ async def test_crash_over_one_object_spares_the_others(stage: Stage) -> None:
     await stage.loop.tick(stage.at)
 
     assert stage.cluster.replicas("sums") == 4
-    assert len(stage.telemetry.crashes) == 1
+    assert {type(error) for error in stage.telemetry.crashes} == {AttributeError}

@@ -39,7 +39,8 @@ def report(**changes: Any) -> Report:
         decision=Decision(desired_replicas=4, reason=Reason.DEMAND_MET, message="demand 390"),
         memory=Memory(),
     )
-    return replace(plain, **changes)
+    changed = replace(plain, **changes)
+    return replace(changed, demand=changed.queued + changed.unacked)
 
 
 def condition(kind: str, status: str, reason: str, message: str, since: str = NEW_YEAR) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def test_document_holds_all_that_is_known() -> None:
                 "WithinLimits",
                 "the demand asks for nothing that the limits forbid",
             ),
+            condition("Draining", "False", "NotDraining", "no worker is leaving"),
         ],
     }
 
@@ -93,6 +95,7 @@ def test_unknown_is_absent_and_never_zero() -> None:
         ("Ready", "False"),
         ("Active", "Unknown"),
         ("ScalingLimited", "Unknown"),
+        ("Draining", "False"),
     ]
 
 
@@ -183,11 +186,11 @@ def test_figures_are_not_urgent(changes: dict[str, Any]) -> None:
 
 def test_unknown_figure_leaves_and_a_foreign_field_stays() -> None:
     """What became unknown is gone from the document; what is not the scaler's is kept."""
-    earlier = {**document(report(), {}, AT), "draining": ["worker@a"]}
+    earlier = {**document(report(), {}, AT), "worries": ["none"]}
     later = document(report(queued=UNKNOWN), earlier, AT + 2)
 
     assert "queued" not in later
-    assert later["draining"] == ["worker@a"]
+    assert later["worries"] == ["none"]
 
 
 def test_same_again_is_the_same_document() -> None:
@@ -223,7 +226,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*FIELDS, "draining"]), json_values, max_size=6))
+@given(st.dictionaries(st.sampled_from([*FIELDS, "worries"]), json_values, max_size=6))
 def test_garbage_in_a_stored_status_is_ignored(stored: dict[str, Any]) -> None:
     """Whatever an older scaler or a person left there, a new document can be made and nothing fails."""
     memory = memory_of(stored)
@@ -233,7 +236,7 @@ def test_garbage_in_a_stored_status_is_ignored(stored: dict[str, Any]) -> None:
 
     later = document(report(memory=memory), stored, AT)
 
-    assert later.get("draining") == stored.get("draining")
+    assert later.get("worries") == stored.get("worries")
     assert isinstance(urgent(stored, later), bool)
 
 
