@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from scaler.count import Count
+from scaler.answers import HeldTasks
 from scaler.link import Command, ControlUnavailable, Link
 from scaler.mailbox import Mailbox
 
-__all__ = ["ControlUnavailable", "HeldTasks", "Link", "WorkerControl"]
+__all__ = ["ControlUnavailable", "Link", "WorkerControl"]
 
 ANSWER_SECONDS: Final = 1.0
 """How long workers may take to answer. They need milliseconds, unless their main process is blocked."""
@@ -40,33 +40,6 @@ LONG_LIST_SECONDS: Final = 60.0
 _T = TypeVar("_T")
 _Wanted = Mapping[str, frozenset[str]]
 """Node to the queues that it is told to leave or to take up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldTasks:
-    """What one worker holds. A task that moves while it is asked for is in one place, the later one.
-
-    Left out is what Celery itself cannot see: a prefetched task that waits for its `rate_limit`. It is
-    not acknowledged, and goes back to its queue on SIGTERM.
-    """
-
-    running: frozenset[str]
-    """Task ids."""
-    acknowledged: frozenset[str]
-    """Of the running ones, those that are in no broker any more; with `acks_late` none."""
-    reserved: frozenset[str]
-    """Prefetched and due; ids."""
-    scheduled: int
-    """Prefetched with an ETA; they too go back to their queue on SIGTERM."""
-    next_due: float | None
-    """The earliest of those ETAs, in seconds since the epoch."""
-
-    def due(self, at: float) -> Count:
-        """What the worker still has to do: running, prefetched, and perhaps scheduled tasks now due."""
-        held = len(self.running) + len(self.reserved)
-        if self.next_due is None or self.next_due > at:
-            return Count.exactly(held)
-        return Count(held + 1, held + self.scheduled)
 
 
 class WorkerControl:

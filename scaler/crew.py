@@ -11,14 +11,13 @@ chooses among its workers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from scaler.control import HeldTasks
+from scaler.answers import Answers, Heard, Heartbeat
 from scaler.count import UNKNOWN, Count
 from scaler.drain import Worker
-from scaler.heartbeats import Heard, Heartbeat
 from scaler.objects import Pod
 
 FRESH_SECONDS: Final = 10.0
@@ -34,16 +33,6 @@ IDLE_BEATS: Final = 3
 def node_of(pod: str) -> str:
     """The name that `infra.workers` gives the worker in this pod."""
     return f"worker@{pod}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What workers said when they were asked in this tick; all by pod name."""
-
-    asked: frozenset[str] = frozenset()
-    stopped: frozenset[str] = frozenset()
-    """They said, before they were asked what they hold, that they consume from no queue of the pool."""
-    tasks: Mapping[str, HeldTasks] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

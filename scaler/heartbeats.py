@@ -12,9 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeGuard
 
+from scaler.answers import Heard, Heartbeat
 from scaler.link import ControlUnavailable, Link
 from scaler.mailbox import EventStream
 
@@ -26,37 +26,6 @@ MAX_NAME_LENGTH: Final = 512
 MAX_BACK_OFF_SECONDS: Final = 10.0
 _OFFLINE: Final = "worker-offline"
 _EVENTS: Final = frozenset({"worker-online", "worker-heartbeat", _OFFLINE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heartbeat:
-    """The last word of a worker."""
-
-    at: float
-    """When it reached us, by our clock: the worker's own may be wrong."""
-    active: int
-    """Tasks that it runs, acknowledged or not."""
-    processed: int
-    """Tasks that it took since its process started."""
-    offline: bool
-    """It said that it goes, as on SIGTERM; `active` tasks may still be running."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    since: float | None = None
-    """Since when we listen without a break; None while we do not."""
-    last: Mapping[str, Heartbeat] = field(default_factory=dict)
-    """By node name; from before a break, too."""
-    failure: str | None = None
-    """Why we do not listen."""
-
-    def silent_seconds(self, node: str, at: float) -> float | None:
-        """For how long we listened and this worker said nothing; None while we do not listen."""
-        if self.since is None:
-            return None
-        heartbeat = self.last.get(node)
-        return max(0.0, at - (self.since if heartbeat is None else max(self.since, heartbeat.at)))
 
 
 class HeartbeatListener:

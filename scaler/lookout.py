@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from scaler.answers import Heard
 from scaler.backlog import Backlog, BrokerFailure
-from scaler.heartbeats import Heard
 from scaler.objects import Kind, Snapshot
 from scaler.pool import Pool
 from scaler.sight import Sight

@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from scaler import status
+from scaler.answers import Answers
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Ready
-from scaler.crew import Answers
 from scaler.handshake import costs_of
 from scaler.lookout import sights_of
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot

@@ -15,9 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from scaler.control import HeldTasks
-from scaler.crew import Answers, node_of
-from scaler.heartbeats import Heard
+from scaler.answers import Answers, Heard, HeldTasks
+from scaler.crew import node_of
 from scaler.link import ControlUnavailable
 from scaler.sight import Questions
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from scaler.answers import Answers, Heard
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Policy
 from scaler.count import UNKNOWN, Count
-from scaler.crew import Answers, Crew, crew_of
+from scaler.crew import Crew, crew_of
 from scaler.drain import Leaving
-from scaler.heartbeats import Heard
 from scaler.objects import ClusterFailure, Deployment, Pod
 
 CLOCK_SECONDS: Final = 5.0

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from scaler.crew import FRESH_SECONDS, Answers, Rest, node_of
-from scaler.heartbeats import Heard
+from scaler.answers import Answers, Heard
+from scaler.crew import FRESH_SECONDS, Rest, node_of
 from scaler.objects import Pod
 
 STUCK_SECONDS: Final = 300.0

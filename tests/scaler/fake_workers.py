@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from scaler.control import HeldTasks
+from scaler.answers import Heard, Heartbeat, HeldTasks
 from scaler.crew import node_of
-from scaler.heartbeats import Heard, Heartbeat
 from scaler.link import ControlUnavailable
 from scaler.objects import Pod
 from tests.scaler.fakes import FakeCluster, Killed

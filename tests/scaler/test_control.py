@@ -12,7 +12,8 @@ import pytest
 from redis import Redis
 
 from scaler import control as control_module
-from scaler.control import ControlUnavailable, HeldTasks, Link, WorkerControl
+from scaler.answers import HeldTasks
+from scaler.control import ControlUnavailable, Link, WorkerControl
 from scaler.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.workers import CeleryWorkers, celery_version
