@@ -113,6 +113,8 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
         contract.Env.BROKER_URL_FILE: f"{BROKER_FOLDER}/{URL_KEY}",
         contract.Env.BROKER_TRANSPORT_OPTIONS: json.dumps(transport_options(settings), sort_keys=True),
         contract.Env.POLL_SECONDS: str(settings.poll_seconds),
+        contract.Env.CONTROL_EXCHANGE: settings.control_exchange,
+        contract.Env.EVENT_EXCHANGE: settings.event_exchange,
     }
     fields = {
         contract.Env.NAMESPACE: "metadata.namespace",

@@ -129,6 +129,17 @@ class Settings:
         "`global_keyprefix`, ...), in place of the app's own, as visibilityTimeoutSeconds is. Producers "
         "outside the stack need the same.",
     )
+    control_exchange: str = setting(
+        "string",
+        "celery",
+        "The app's `control_exchange`, through which the scaler tells workers to stop taking tasks before it "
+        "removes them. Where it differs from the app's, no worker answers, and only idle ones are removed.",
+    )
+    event_exchange: str = setting(
+        "string",
+        "celeryev",
+        "The app's `event_exchange`, through which the scaler hears the workers' heartbeats.",
+    )
     flower: bool = setting("boolean", True, "Runs Flower, Celery's web page. Scaling does not need it.")
     flower_replicas: int = setting(
         "integer",
