@@ -24,6 +24,14 @@ def wait_for(path: str) -> None:
         time.sleep(0.05)
 
 
+@app.task  # type: ignore[untyped-decorator]  # as above
+def work(seconds: float, ledger: str) -> None:
+    """Take so long, and say so: one byte a task."""
+    time.sleep(seconds)
+    with Path(ledger).open("ab") as file:
+        file.write(b".")
+
+
 @app.task(rate_limit="1/h")  # type: ignore[untyped-decorator]  # as above
 def once_an_hour() -> None:
     """The second one is held by the worker, out of sight of `inspect`."""

@@ -59,13 +59,14 @@ class CeleryWorkers:
         self,
         name: str,
         *arguments: str,
+        host: str = "test",
         pool: str = "prefork",
         queues: str = "celery",
         slots: int = 1,
         settings: Mapping[str, Any] | None = None,
     ) -> CeleryWorker:
-        log = self.folder / f"{name}.log"
-        options = ["-n", f"{name}@test", "-P", pool, "-c", str(slots), "-Q", queues, "-l", "INFO"]
+        log = self.folder / f"{name}-{host}.log"
+        options = ["-n", f"{name}@{host}", "-P", pool, "-c", str(slots), "-Q", queues, "-l", "INFO"]
         command = [PYTHON, "-m", "celery", "-A", "worker_app", "worker", "--without-mingle", *options]
         environment = os.environ | {
             "CELERY_BROKER_URL": self.url,
@@ -80,7 +81,7 @@ class CeleryWorkers:
                 stderr=output,
                 start_new_session=True,
             )
-        worker = CeleryWorker(f"{name}@test", log, process)
+        worker = CeleryWorker(f"{name}@{host}", log, process)
         self.started.append(worker)
         return worker
 

@@ -1,0 +1,171 @@
+"""The demand beside what was published and finished, with real workers on a real redis-server.
+
+Three pools share one database and one scaler, a worker each: prefork, threads and gevent. Twenty and more
+ticks at random moments of 200 tasks a pool; the ledger is outside the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaler.broker import RedisBroker
+from scaler.control import WorkerControl
+from scaler.count import Count
+from scaler.heartbeats import HeartbeatListener
+from scaler.link import Link
+from scaler.loop import Loop
+from scaler.redis_layout import Layout
+from tests.conftest import RedisServer
+from tests.scaler.fakes import FakeCluster, FakeLease, FakeTelemetry
+from tests.scaler.workers import CeleryWorkers
+
+POOLS = ("prefork", "threads", "gevent")
+SLOTS = 2
+TASKS = 200
+READS = 20
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was published and finished of one pool."""
+
+    path: Path
+    published: int = 0
+    reads: list[tuple[Count, int, int]] = field(default_factory=list)
+    """The demand, and what was left at least and at most while it was read."""
+
+    @property
+    def finished(self) -> int:
+        return self.path.stat().st_size
+
+
+@pytest.fixture
+def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
+    running = CeleryWorkers(redis_server.url, tmp_path)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """One pod a pool, whose worker is a process here."""
+    found = FakeCluster()
+    for kind in POOLS:
+        found.add(kind, replicas=1, minReplicas=1, maxReplicas=1)
+    found.snapshot()
+    return found
+
+
+@pytest.fixture
+async def observing(
+    cluster: FakeCluster, broker: RedisBroker, url_file: Path
+) -> AsyncIterator[tuple[Loop, FakeTelemetry]]:
+    link = Link(url_file=url_file, name="demand")
+    control, listener, telemetry = WorkerControl(link), HeartbeatListener(link), FakeTelemetry()
+    listener.start()
+    yield (
+        Loop(
+            broker=broker,
+            control=control,
+            ear=listener,
+            cluster=cluster,
+            lease=FakeLease(),
+            telemetry=telemetry,
+            poll_seconds=2,
+            visibility_seconds=Layout().visibility_seconds,
+        ),
+        telemetry,
+    )
+    await control.close()
+    await asyncio.to_thread(listener.close)
+
+
+@pytest.mark.parametrize("acks_late", [False, True], ids=["early ack", "acks_late"])
+@pytest.mark.parametrize(
+    ("arguments", "prefetched"),
+    [
+        pytest.param(["--prefetch-multiplier", "1"], SLOTS, id="prefetch 1"),
+        pytest.param(["--prefetch-multiplier", "4"], 4 * SLOTS, id="prefetch 4"),
+        pytest.param(["--disable-prefetch"], 0, id="no prefetch"),
+    ],
+)
+async def test_demand_is_what_is_published_and_not_finished(
+    cluster: FakeCluster,
+    observing: tuple[Loop, FakeTelemetry],
+    workers: CeleryWorkers,
+    tmp_path: Path,
+    acks_late: bool,
+    arguments: list[str],
+    prefetched: int,
+) -> None:
+    """Off by no more than the messages in motion, and never 0 while work is left."""
+    loop, telemetry = observing
+    ledgers = {kind: Ledger(tmp_path / f"{kind}.ledger") for kind in POOLS}
+    for kind, ledger in ledgers.items():
+        ledger.path.touch()
+        (pod,) = cluster.pods[f"{kind}-celery-worker"]
+        settings = {"task_acks_late": acks_late}
+        workers.start(
+            "worker", *arguments, host=pod.name, pool=kind, queues=kind, slots=SLOTS, settings=settings
+        )
+
+    async def ready() -> bool:
+        await loop.tick(time.time())
+        return all(report.capacity == SLOTS for report in telemetry.reports.values())
+
+    await workers.until("all workers are heard", ready)
+    publishing = threading.Thread(target=publish, args=(workers, ledgers))
+    publishing.start()
+    while publishing.is_alive() or any(ledger.finished < TASKS for ledger in ledgers.values()):
+        await asyncio.sleep(random.uniform(0, 0.3))
+        await read(loop, telemetry, ledgers)
+    publishing.join()
+
+    async def nothing() -> bool:
+        await loop.tick(time.time())
+        return all(report.demand == Count(0, 0) for report in telemetry.reports.values())
+
+    await workers.until("the demand is 0 once all is finished", nothing)
+    assert telemetry.crashes == []
+    motion = prefetched + SLOTS
+    for kind, ledger in ledgers.items():
+        working = [seen for seen in ledger.reads if seen[2]]
+        assert len(working) >= READS, kind
+        for demand, least, most in working:
+            assert demand.high is not None, kind
+            assert least - motion <= demand.low <= demand.high <= most + motion, (kind, demand, least, most)
+            assert not least or demand.high > 0, (kind, demand, least, most)
+
+
+def publish(workers: CeleryWorkers, ledgers: Mapping[str, Ledger]) -> None:
+    """Half at once, the rest while the workers are at it."""
+    chance = random.Random(7)
+    for number in range(TASKS):
+        for kind, ledger in ledgers.items():
+            seconds = 10 ** chance.uniform(-2, -0.8)
+            # Counted before: a task may be finished before `send_task` returns.
+            ledger.published += 1
+            workers.app.send_task("worker_app.work", (seconds, str(ledger.path)), queue=kind)
+        if number > TASKS / 2:
+            time.sleep(0.01)
+
+
+async def read(loop: Loop, telemetry: FakeTelemetry, ledgers: Mapping[str, Ledger]) -> None:
+    def left() -> dict[str, Any]:
+        return {kind: (ledger.published, ledger.finished) for kind, ledger in ledgers.items()}
+
+    before = left()
+    await loop.tick(time.time())
+    after = left()
+    for kind, ledger in ledgers.items():
+        least, most = before[kind][0] - after[kind][1], after[kind][0] - before[kind][1]
+        ledger.reads.append((telemetry.reports[kind].demand, max(0, least), most))
