@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from tests.conftest import RedisServer
 from tests.scaler.fakes import FakeCluster, FakeLease, FakeTelemetry
 from tests.scaler.workers import CeleryWorkers
 
-POOLS = ("prefork", "threads", "gevent")
-SLOTS = 2
+SLOTS = {"prefork": 2, "threads": 8, "gevent": 8}
+"""By kind of pool. Threads and gevent take a message a second and slot where they may hold no more than
+they run (celery/celery 5.7, measured), so with two slots 200 tasks would take 100 s."""
 TASKS = 200
 READS = 20
 
@@ -59,8 +60,10 @@ def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers
 def cluster() -> FakeCluster:
     """One pod a pool, whose worker is a process here."""
     found = FakeCluster()
-    for kind in POOLS:
-        found.add(kind, replicas=1, minReplicas=1, maxReplicas=1)
+    for kind, slots in SLOTS.items():
+        made = found.add(kind, replicas=1, minReplicas=1, maxReplicas=1)
+        assert made.policy is not None
+        found.celeries[kind] = replace(made, policy=replace(made.policy, concurrency=slots))
     found.snapshot()
     return found
 
@@ -93,8 +96,8 @@ async def observing(
 @pytest.mark.parametrize(
     ("arguments", "prefetched"),
     [
-        pytest.param(["--prefetch-multiplier", "1"], SLOTS, id="prefetch 1"),
-        pytest.param(["--prefetch-multiplier", "4"], 4 * SLOTS, id="prefetch 4"),
+        pytest.param(["--prefetch-multiplier", "1"], 1, id="prefetch 1"),
+        pytest.param(["--prefetch-multiplier", "4"], 4, id="prefetch 4"),
         pytest.param(["--disable-prefetch"], 0, id="no prefetch"),
     ],
 )
@@ -107,26 +110,29 @@ async def test_demand_is_what_is_published_and_not_finished(
     arguments: list[str],
     prefetched: int,
 ) -> None:
-    """Off by no more than the messages in motion, and never 0 while work is left."""
+    """What is certain of it is off by no more than the messages in motion; it is never 0 while work is left.
+
+    What is not certain are tasks that run: whether they are acknowledged is asked only where it matters.
+    """
     loop, telemetry = observing
-    ledgers = {kind: Ledger(tmp_path / f"{kind}.ledger") for kind in POOLS}
+    ledgers = {kind: Ledger(tmp_path / f"{kind}.ledger") for kind in SLOTS}
     for kind, ledger in ledgers.items():
         ledger.path.touch()
         (pod,) = cluster.pods[f"{kind}-celery-worker"]
         settings = {"task_acks_late": acks_late}
         workers.start(
-            "worker", *arguments, host=pod.name, pool=kind, queues=kind, slots=SLOTS, settings=settings
+            "worker", *arguments, host=pod.name, pool=kind, queues=kind, slots=SLOTS[kind], settings=settings
         )
 
     async def ready() -> bool:
         await loop.tick(time.time())
-        return all(report.capacity == SLOTS for report in telemetry.reports.values())
+        return all(report.capacity == SLOTS[kind] for kind, report in telemetry.reports.items())
 
     await workers.until("all workers are heard", ready)
     publishing = threading.Thread(target=publish, args=(workers, ledgers))
     publishing.start()
     while publishing.is_alive() or any(ledger.finished < TASKS for ledger in ledgers.values()):
-        await asyncio.sleep(random.uniform(0, 0.3))
+        await asyncio.sleep(random.uniform(0, 0.2))
         await read(loop, telemetry, ledgers)
     publishing.join()
 
@@ -136,13 +142,18 @@ async def test_demand_is_what_is_published_and_not_finished(
 
     await workers.until("the demand is 0 once all is finished", nothing)
     assert telemetry.crashes == []
-    motion = prefetched + SLOTS
     for kind, ledger in ledgers.items():
         working = [seen for seen in ledger.reads if seen[2]]
+        slots = SLOTS[kind]
+        motion = (prefetched + 1) * slots
+        off = [max(least - demand.low, demand.low - most, 0) for demand, least, most in working]
+        print(f"{kind}: {len(working)} reads, off by at most {max(off)} where {motion} are in motion")
         assert len(working) >= READS, kind
+        assert max(off) <= motion, (kind, working)
         for demand, least, most in working:
             assert demand.high is not None, kind
-            assert least - motion <= demand.low <= demand.high <= most + motion, (kind, demand, least, most)
+            assert demand.high - demand.low <= slots, (kind, demand)
+            assert demand.high >= least - motion, (kind, demand, least, most)
             assert not least or demand.high > 0, (kind, demand, least, most)
 
 
@@ -151,7 +162,7 @@ def publish(workers: CeleryWorkers, ledgers: Mapping[str, Ledger]) -> None:
     chance = random.Random(7)
     for number in range(TASKS):
         for kind, ledger in ledgers.items():
-            seconds = 10 ** chance.uniform(-2, -0.8)
+            seconds = SLOTS[kind] / 2 * 10 ** chance.uniform(-2, -0.8)
             # Counted before: a task may be finished before `send_task` returns.
             ledger.published += 1
             workers.app.send_task("worker_app.work", (seconds, str(ledger.path)), queue=kind)
