@@ -58,7 +58,7 @@ class Site:
 
 def deployment(replicas: int = 2) -> dict[str, Any]:
     """Workers whose pods exist and never start: nothing is pulled or run."""
-    labels = {"app": "sums"}
+    labels = {"app": "sums", contract.POOL_LABEL: "sums"}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scaler import contract
+from scaler.drain import VICTIM_COST
 from scaler.objects import ClusterFailure, Kind
 from tests.scaler.site import (
     WORKERS,
@@ -31,6 +32,9 @@ async def test_calls_equal_the_rights_of_the_role(site: Site, requests: Requests
         await seen(stage.namespace)
         stage.broker.lengths["sums"] = 400
         await stage.tick()
+        pod = await until(lambda: stage.namespace.snapshot().pods.get(WORKERS, [None])[0])
+        await stage.namespace.set_deletion_cost(pod, VICTIM_COST)
+        await stage.namespace.evict(pod)
         await stage.lease.keep(time.time() + 6)
         await stage.lease.release(time.time())
 

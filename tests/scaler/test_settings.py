@@ -37,10 +37,16 @@ def test_given_variables_are_taken() -> None:
             Env.BROKER_TRANSPORT_OPTIONS: '{"global_keyprefix": "shop-", "visibility_timeout": 60}',
             Env.POLL_SECONDS: "0.5",
             Env.LOG_LEVEL: "debug",
+            Env.CONTROL_EXCHANGE: "shop",
+            Env.EVENT_EXCHANGE: "shopev",
+            Env.HANDSHAKE: "off",
         }
     )
 
     assert (settings.layout.key_prefix, settings.poll_seconds, settings.log_level) == ("shop-", 0.5, "DEBUG")
+    assert (settings.control_exchange, settings.event_exchange) == ("shop", "shopev")
+    assert settings.transport_options["visibility_timeout"] == 60
+    assert not settings.handshake
 
 
 def test_every_wrong_variable_is_in_one_message() -> None:
@@ -68,6 +74,7 @@ def test_every_wrong_variable_is_in_one_message() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        (Env.HANDSHAKE, "no"),
         (Env.POLL_SECONDS, "0"),
         (Env.POLL_SECONDS, "-2"),
         (Env.POLL_SECONDS, "nan"),

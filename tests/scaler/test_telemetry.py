@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -14,6 +15,7 @@ from scaler.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
 from scaler.count import UNKNOWN, Count
 from scaler.decision import Decision, Memory, Reason
+from scaler.drain import Leaving, Plan
 from scaler.objects import ClusterFailure, Kind
 from scaler.pool import Pool
 from scaler.status import Report
@@ -45,8 +47,10 @@ def telemetry(lines: list[dict[str, Any]]) -> Telemetry:
     )
 
 
-def report(reason: Reason = Reason.DEMAND_MET, queued: Count = SEVEN, unacked: Count = UNKNOWN) -> Report:
-    return Report(
+def report(
+    reason: Reason = Reason.DEMAND_MET, queued: Count = SEVEN, unacked: Count = UNKNOWN, **changes: Any
+) -> Report:
+    plain = Report(
         generation=1,
         ready=Ready.WATCHING,
         ready_message="well",
@@ -56,6 +60,7 @@ def report(reason: Reason = Reason.DEMAND_MET, queued: Count = SEVEN, unacked: C
         decision=Decision(desired_replicas=5, reason=reason, message="why"),
         memory=Memory(),
     )
+    return replace(plain, **changes)
 
 
 def judge(telemetry: Telemetry, name: str = "sums", **changes: Any) -> None:
@@ -89,6 +94,18 @@ def test_unknown_figure_has_no_series(telemetry: Telemetry) -> None:
 
     assert value(telemetry, "queue_length", pool="sums") is None
     assert value(telemetry, "unacked", pool="sums") is None
+
+
+def test_workers_have_series(telemetry: Telemetry) -> None:
+    """What they run, hold for later and could run; who leaves is a number, also where it is 0."""
+    drain = Plan(leaving=(Leaving("a", AT), Leaving("b", AT)))
+    names = ("active", "not_due", "capacity", "stranded", "draining")
+    judge(telemetry)
+    assert [value(telemetry, name, pool="sums") for name in names] == [None, None, None, None, 0]
+
+    judge(telemetry, active=3, not_due=SEVEN, capacity=8, stranded=1, drain=drain)
+
+    assert [value(telemetry, name, pool="sums") for name in names] == [3, 7, 8, 1, 2]
 
 
 def test_removed_object_takes_its_series_along(telemetry: Telemetry) -> None:
