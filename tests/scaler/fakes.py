@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scaler.backlog import Backlog, BrokerFailure, Unacked
+from scaler.backlog import Backlog, BrokerFailure, Delivery, Unacked
 from scaler.contract import InvalidSpec, Policy, Ready, policy_of
 from scaler.count import Count
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod, Snapshot
@@ -27,6 +27,7 @@ class FakeBroker:
 
     lengths: dict[str, int | Count] = field(default_factory=dict)
     unacked: Unacked = field(default_factory=Unacked)
+    deliveries: list[Delivery] = field(default_factory=list)
     next_due: dict[str, float] = field(default_factory=dict)
     taken_at: dict[str, list[float]] = field(default_factory=dict)
     failure: BrokerFailure | None = None
@@ -43,6 +44,7 @@ class FakeBroker:
                 for queue, length in found.items()
             },
             unacked=self.unacked,
+            deliveries=tuple(self.deliveries),
             next_due={queue: eta for queue, eta in self.next_due.items() if eta > at},
             taken_at=self.taken_at,
             failures=self.key_failures,
