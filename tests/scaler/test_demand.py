@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,7 +39,9 @@ class Ledger:
     """What was published and finished of one pool."""
 
     path: Path
+    begun: int = 0
     published: int = 0
+    """Less than `begun` by the one that is being sent."""
     reads: list[tuple[Count, int, int]] = field(default_factory=list)
     """The demand, and what was left at least and at most while it was read."""
 
@@ -163,20 +164,17 @@ def publish(workers: CeleryWorkers, ledgers: Mapping[str, Ledger]) -> None:
     for number in range(TASKS):
         for kind, ledger in ledgers.items():
             seconds = SLOTS[kind] / 2 * 10 ** chance.uniform(-2, -0.8)
-            # Counted before: a task may be finished before `send_task` returns.
-            ledger.published += 1
+            ledger.begun += 1
             workers.app.send_task("worker_app.work", (seconds, str(ledger.path)), queue=kind)
+            ledger.published += 1
         if number > TASKS / 2:
             time.sleep(0.01)
 
 
 async def read(loop: Loop, telemetry: FakeTelemetry, ledgers: Mapping[str, Ledger]) -> None:
-    def left() -> dict[str, Any]:
-        return {kind: (ledger.published, ledger.finished) for kind, ledger in ledgers.items()}
-
-    before = left()
+    before = {kind: (ledger.published, ledger.finished) for kind, ledger in ledgers.items()}
     await loop.tick(time.time())
-    after = left()
     for kind, ledger in ledgers.items():
-        least, most = before[kind][0] - after[kind][1], after[kind][0] - before[kind][1]
+        published, finished = before[kind]
+        least, most = published - ledger.finished, ledger.begun - finished
         ledger.reads.append((telemetry.reports[kind].demand, max(0, least), most))
