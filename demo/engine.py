@@ -49,10 +49,14 @@ class Engine:
 
     def up(self, settings: Mapping[str, str]) -> str:
         """Deploy the stack; returns the engine's own counts, as "28 created"."""
-        self._prepare()
+        self.prepare(settings)
+        return self.act("up", "--yes", "--skip-preview")
+
+    def prepare(self, settings: Mapping[str, str]) -> None:
+        """Make the stack if there is none, with the committed settings of `local` and these."""
+        self._make()
         for key, value in settings.items():
             self.set(key, value)
-        return self.act("up", "--yes", "--skip-preview")
 
     def set(self, key: str, value: str) -> None:
         """One setting; a dot in the key leads into a structure."""
@@ -92,7 +96,7 @@ class Engine:
         words = [self.program, *arguments, "--non-interactive", "--color=never"]
         return run(words, env=environment, cwd=cwd, timeout_seconds=timeout_seconds)
 
-    def _prepare(self) -> None:
+    def _make(self) -> None:
         self.config.parent.mkdir(parents=True, exist_ok=True)
         passphrase = self.folder / "passphrase"
         if not passphrase.exists():

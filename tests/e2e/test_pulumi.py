@@ -89,6 +89,8 @@ def test_a_stack_lives_beside_another_and_leaves_only_the_definition(new_engine:
     assert engine.act("refresh", "--yes") == f"{resources} unchanged"
 
     stack.wait(lambda: stack.settled(LEAST), f"{LEAST} workers again", 120)
+    # Else the engine remembers the other size, and lists the Deployment as updated, to what it has already.
+    assert engine.act("refresh", "--yes") == f"{resources} unchanged"
     pods = {**stack.worker_pods(), **stack.scaler_pods()}
     engine.set("maxReplicas", "3")
     assert engine.act("up", "--yes") == f"2 updated, {resources - 2} unchanged"
