@@ -27,7 +27,7 @@ from scaler.lookout import sights_of
 from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
 from scaler.pool import Pool
 from scaler.roll_call import Control, Ear, Returning, RollCall
-from scaler.sight import Sight
+from scaler.sight import Questions, Sight
 from scaler.writer import Journal, Plan, Writer, Writes
 
 FIGURES_SECONDS: Final = 5.0
@@ -189,7 +189,8 @@ class Loop:
         backlog = await self._read_backlog(at)
         leading = self._lease.held(at)
         sights = self._sights(snapshot, backlog, at, leading=leading)
-        answers = await self._ask(sights) if leading and isinstance(backlog, Backlog) else {}
+        questions = self._questions(sights)
+        answers = await self._ask(questions) if leading and isinstance(backlog, Backlog) else {}
         self._ticked_at = self._clock()
         plans, returning = [], []
         for name, sight in sights.items():
@@ -259,7 +260,8 @@ class Loop:
             visibility_seconds=self._visibility_seconds,
         )
 
-    async def _ask(self, sights: Mapping[str, Sight]) -> Mapping[str, Answers]:
+    def _questions(self, sights: Mapping[str, Sight]) -> dict[str, Questions]:
+        """Asked of every pool in every tick, for it also notes what it sees: an outage ends every quiet."""
         questions = {}
         for name, sight in sights.items():
             try:
@@ -269,6 +271,9 @@ class Loop:
                 continue
             if asked is not None:
                 questions[name] = asked
+        return questions
+
+    async def _ask(self, questions: Mapping[str, Questions]) -> Mapping[str, Answers]:
         try:
             return await self._roll_call.ask(questions)
         except Exception as error:  # as in tick

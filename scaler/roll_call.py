@@ -109,7 +109,7 @@ class RollCall:
         return frozenset(pod for node, pod in taken_back.items() if node in done)
 
     async def _deaf(self, pools: Sequence[Returning]) -> dict[str, Sequence[str]]:
-        """Workers that consume from none of their queues. One that does from some is as its app wants it."""
+        """Workers that consume from nothing at all. One that does from something is as its app wants it."""
         queues = {node_of(pod): each.queues for each in pools for pod in each.staying}
         consumed = await self._control.consumed(queues.keys()) if queues else {}
-        return {node: queues[node] for node, names in consumed.items() if not names & set(queues[node])}
+        return {node: queues[node] for node, names in consumed.items() if not names}

@@ -18,6 +18,7 @@ from scaler.redis_layout import Layout
 from tests.conftest import Kubectl, RedisServer
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
+from tests.scaler.workers import CeleryWorkers
 
 
 @pytest.fixture
@@ -49,6 +50,13 @@ def kombu(redis_server: RedisServer) -> Iterator[Connection]:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
+
+
+@pytest.fixture
+def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
+    workers = CeleryWorkers(redis_server.url, tmp_path)
+    yield workers
+    workers.stop()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,19 +26,6 @@ def link(redis_server: RedisServer, tmp_path: Path) -> Link:
     url_file = tmp_path / "url"
     url_file.write_text(redis_server.url)
     return Link(url_file=url_file, name="test")
-
-
-@pytest.fixture
-def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    workers = CeleryWorkers(redis_server.url, tmp_path)
-    yield workers
-    workers.stop()
-
-
-@pytest.fixture
-def redis(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from scaler.heartbeats import HeartbeatListener
 from scaler.link import Link
 from scaler.loop import Loop
 from scaler.redis_layout import Layout
-from tests.conftest import RedisServer
 from tests.scaler.fakes import FakeCluster, FakeLease, FakeTelemetry
 from tests.scaler.workers import CeleryWorkers
 
@@ -48,13 +47,6 @@ class Ledger:
     @property
     def finished(self) -> int:
         return self.path.stat().st_size
-
-
-@pytest.fixture
-def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    running = CeleryWorkers(redis_server.url, tmp_path)
-    yield running
-    running.stop()
 
 
 @pytest.fixture

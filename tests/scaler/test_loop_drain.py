@@ -158,6 +158,22 @@ async def test_without_remote_control_only_workers_idle_by_heartbeat_leave() -> 
     assert "no worker answers remote control" in message
 
 
+async def test_without_remote_control_an_outage_begins_the_wait_anew() -> None:
+    """What a worker took while nobody looked is in no heartbeat from before."""
+    stage = await four_busy()
+    stage.workers.remote_control = False
+    await stage.tick(6)
+    stage.broker.goes_away()
+    stage.workers.running["sums-0"].clear()
+    await stage.tick(6)
+    stage.broker.comes_back()
+
+    await stage.tick()
+    assert "mark" not in stage.cluster.kinds()
+    await stage.tick(5)
+    assert stage.cluster.removed == ["sums-0"]
+
+
 async def test_nobody_leaves_while_nothing_is_heard() -> None:
     """Silent workers are unknown: they may be running as much as they can."""
     stage = await four_busy()

@@ -33,19 +33,6 @@ def link(redis_server: RedisServer, tmp_path: Path) -> Link:
 
 
 @pytest.fixture
-def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    workers = CeleryWorkers(redis_server.url, tmp_path)
-    yield workers
-    workers.stop()
-
-
-@pytest.fixture
-def redis(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
 def mailbox(link: Link) -> Iterator[Mailbox]:
     mailbox = Mailbox(link)
     yield mailbox
