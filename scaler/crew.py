@@ -1,8 +1,9 @@
 """The workers of one pool, as Kubernetes, their heartbeats and their answers show them together.
 
 It owns the join of the three by pod name, and how sure each figure is: a worker that says nothing may run
-as many tasks as it has slots. A heartbeat is up to 2 s old, so it bounds a worker's tasks only where it
-is younger than the moment since which the broker has had nothing for it. It talks to nobody and reads no
+as many tasks as it has slots. A heartbeat is up to 2 s old, and a task can be taken and acknowledged after
+it and before the broker is read; so heartbeats say that a worker is idle only by several of them in a row,
+younger than the moment since which the broker has had nothing for it. It talks to nobody and reads no
 clock.
 
 `scaler.pool` makes a `Crew` each tick, and takes the demand's running part from it; `scaler.handshake`
@@ -11,12 +12,12 @@ chooses among its workers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from scaler.answers import Answers, Heard, Heartbeat
-from scaler.count import UNKNOWN, Count
+from scaler.count import NOTHING, UNKNOWN, Count
 from scaler.drain import Worker
 from scaler.objects import Pod
 
@@ -27,7 +28,7 @@ LATE_SECONDS: Final = 0.5
 BOOT_SECONDS: Final = 10.0
 """Time after a container's start in which a worker that says nothing is not asked: it cannot answer yet."""
 IDLE_BEATS: Final = 3
-"""Heartbeats in a row without a task after which a worker that cannot be asked counts as idle."""
+"""Heartbeats in a row without a task after which a worker counts as idle without being asked."""
 
 
 def node_of(pod: str) -> str:
@@ -81,6 +82,7 @@ def crew_of(
     answers: Answers,
     leaving: Collection[str],
     held: Collection[str],
+    rests: Mapping[str, Rest],
     quiet_since: float | None,
     at: float,
 ) -> Crew:
@@ -94,7 +96,7 @@ def crew_of(
     unseen = max(0, (replicas or 0) - len(living))
     active = Count(0, unseen * slots)
     for member in members:
-        active += member.acknowledged(slots, held, quiet_since)
+        active += member.acknowledged(slots, held, rests.get(member.pod.name), quiet_since)
     taking = [member for member in living if member.runs and member.pod.name not in leaving]
     known = all(member.speaks for member in taking) and not unseen
     running = [member.running for member in members if member.runs]
@@ -133,7 +135,9 @@ class _Member:
             return len(self.held.running)
         return self.beat.active if self.beat is not None else None
 
-    def acknowledged(self, slots: int, held: Collection[str], quiet_since: float | None) -> Count:
+    def acknowledged(
+        self, slots: int, held: Collection[str], rest: Rest | None, quiet_since: float | None
+    ) -> Count:
         if not self.runs:
             return Count.exactly(0)
         if self.held is not None:
@@ -142,9 +146,10 @@ class _Member:
         beat = self.beat
         if beat is None:
             return Count(0, slots)
-        if quiet_since is None or beat.offline or beat.at < quiet_since + LATE_SECONDS:
-            return Count(0, max(slots, beat.active))
-        return Count(0, beat.active)
+        idle = rest is not None and rest.beats >= IDLE_BEATS and not (beat.active or beat.offline)
+        if idle and quiet_since is not None and beat.at >= quiet_since + LATE_SECONDS:
+            return NOTHING
+        return Count(0, max(slots, beat.active))
 
     def worker(self, at: float) -> Worker:
         pod = self.pod

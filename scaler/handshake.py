@@ -80,10 +80,11 @@ def costs_of(drain: Plan, pods: Sequence[Pod]) -> tuple[tuple[Pod, int | None], 
 def _without_worker(scene: Scene, living: Sequence[Pod]) -> int:
     if scene.deployment.rolling_out or scene.crew.unseen:
         return 0
-    missing = max(0, scene.deployment.spec_replicas - len(living))
     if all(pod.running_since is None for pod in living):
-        return missing + len(living)
-    return missing + sum(not pod.assigned for pod in living)
+        return scene.deployment.spec_replicas
+    # Pods that were never made count, and those that an earlier `/scale` has let go do not.
+    missing = scene.deployment.spec_replicas - len(living)
+    return max(0, missing + sum(not pod.assigned for pod in living))
 
 
 def _drain(decision: Decision, scene: Scene, excess: int) -> Plan:

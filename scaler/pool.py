@@ -93,7 +93,7 @@ class Pool:
         self._note(sight)
         if policy is None or deployment is None:
             return None
-        crew = sight.crew(policy, deployment, self.leaving, self._quiet_since)
+        crew = sight.crew(policy, deployment, self.leaving, self._rests, self._quiet_since)
         observation = self._observe(sight, deployment, crew)
         decision, _ = decide(policy, observation, self.memory)
         demand, spec = observation.demand, deployment.spec_replicas
@@ -128,7 +128,7 @@ class Pool:
         self.memory, self.last_scale_at = status.settle(
             self.memory, self.written, self.last_scale_at, deployment.spec_replicas
         )
-        crew = sight.crew(policy, deployment, self.leaving, self._quiet_since)
+        crew = sight.crew(policy, deployment, self.leaving, self._rests, self._quiet_since)
         observation = self._observe(sight, deployment, crew)
         decision, memory = decide(policy, observation, self.memory)
         ready, message = self._ready(sight, decision.reason)

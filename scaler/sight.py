@@ -6,7 +6,7 @@ unknown. It is filled by `scaler.loop`; `scaler.pool` judges by it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ from scaler.answers import Answers, Heard
 from scaler.backlog import Backlog, BrokerFailure
 from scaler.contract import Policy
 from scaler.count import UNKNOWN, Count
-from scaler.crew import Crew, crew_of
+from scaler.crew import Crew, Rest, crew_of
 from scaler.drain import Leaving
 from scaler.objects import ClusterFailure, Deployment, Pod
 
@@ -87,6 +87,7 @@ class Sight:
         policy: Policy,
         deployment: Deployment,
         leaving: Sequence[Leaving],
+        rests: Mapping[str, Rest],
         quiet_since: float | None,
     ) -> Crew:
         held: frozenset[str] = frozenset()
@@ -102,6 +103,7 @@ class Sight:
             answers=self.answers,
             leaving={victim.pod for victim in leaving},
             held=held,
+            rests=rests,
             quiet_since=quiet_since,
             at=self.at,
         )

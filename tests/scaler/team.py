@@ -74,6 +74,7 @@ def crew(*pods: Pod, **facts: Any) -> Crew:
         "answers": Answers(),
         "leaving": (),
         "held": (),
+        "rests": {},
         "quiet_since": None,
         "at": AT,
     }

@@ -14,6 +14,7 @@ from tests.scaler.samples import AT
 from tests.scaler.team import answers, beat, crew, heard, held, pod
 
 QUIET = AT - 10
+RESTS = {"a": Rest(processed=0, last=AT, since=AT - 8, beats=3)}
 
 
 @pytest.mark.parametrize(
@@ -22,18 +23,26 @@ QUIET = AT - 10
         pytest.param({}, Count(0, 2), id="a worker that says nothing may run as many as it has slots"),
         pytest.param({"heard": heard(a=beat(1))}, Count(0, 2), id="more may have begun since its heartbeat"),
         pytest.param(
-            {"heard": heard(a=beat(1)), "quiet_since": QUIET},
-            Count(0, 1),
-            id="unless the broker has had nothing for it since before",
+            {"heard": heard(a=beat(0)), "quiet_since": QUIET}, Count(0, 2), id="also where it says none"
         ),
-        pytest.param({"heard": heard(a=beat(0)), "quiet_since": QUIET}, Count(0, 0), id="then idle is idle"),
+        pytest.param(
+            {"heard": heard(a=beat(0)), "rests": RESTS, "quiet_since": QUIET},
+            Count(0, 0),
+            id="unless it has said so several times since the broker has nothing for it",
+        ),
+        pytest.param({"heard": heard(a=beat(0)), "rests": RESTS}, Count(0, 2), id="the broker has something"),
+        pytest.param(
+            {"heard": heard(a=beat(0)), "rests": RESTS, "quiet_since": AT},
+            Count(0, 2),
+            id="the broker had something until after its heartbeat",
+        ),
         pytest.param(
             {"heard": heard(a=beat(0, at=AT - FRESH_SECONDS - 1)), "quiet_since": AT - 600},
             Count(0, 2),
             id="an old heartbeat is none",
         ),
         pytest.param(
-            {"heard": heard(a=beat(0, offline=True)), "quiet_since": QUIET},
+            {"heard": heard(a=beat(0, offline=True)), "rests": RESTS, "quiet_since": QUIET},
             Count(0, 2),
             id="one that goes may still be running tasks",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaler.crew import Rest
@@ -78,6 +78,12 @@ def test_replicas_fall_by_the_marked_ones_only() -> None:
         ),
         pytest.param(
             [pod(name, running_since=None, ready=False) for name in "ab"], 2, 1, id="all, where none runs yet"
+        ),
+        pytest.param(
+            [pod("a"), *(pod(name, assigned=False, running_since=None, ready=False) for name in "bc")],
+            2,
+            1,
+            id="one without a node, where another is let go already",
         ),
         pytest.param(
             [pod("a"), pod("b", running_since=None, ready=False)],
@@ -181,6 +187,7 @@ members = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=600, deadline=None)
 @given(st.lists(members, max_size=6), st.integers(0, 6), st.integers(0, 6), st.sampled_from(list(Reason)))
 def test_whatever_is_seen_no_worker_with_a_task_is_taken(
     seen: list[dict[str, Any]], desired: int, spec: int, reason: Reason

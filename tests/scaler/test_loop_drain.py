@@ -46,6 +46,17 @@ async def test_idle_workers_leave_within_three_polls_and_two_writes_each(stage: 
     assert stage.cluster.kinds().count("mark") + stage.cluster.kinds().count("scale") == 3
 
 
+async def test_idle_pool_is_asked_nothing(stage: Stage) -> None:
+    """Heartbeats that come by themselves are enough, once there are some in a row."""
+    stage.cluster.add()
+    await stage.settle()
+    stage.workers.asked.clear()
+
+    await stage.tick(100)
+
+    assert stage.workers.asked == []
+
+
 async def test_status_has_the_victims_before_they_are_told_and_until_they_are_gone() -> None:
     stage = await four_busy()
 
