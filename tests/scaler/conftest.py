@@ -37,7 +37,7 @@ async def broker(url_file: Path) -> AsyncIterator[RedisBroker]:
 
 @pytest.fixture
 def redis(redis_server: RedisServer) -> Iterator[Redis]:
-    with Redis.from_url(redis_server.url) as client:
+    with Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client
 
 
