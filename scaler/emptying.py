@@ -133,6 +133,10 @@ def drain_rules(seconds: float) -> Rules:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     started: float
+    read: float | None = None
+    """When the last reading was."""
+    listening: float | None = None
+    """Since when readings have followed each other closely."""
     pulse: str | None = None
     beat: float | None = None
     """When the pulse was last seen to change."""
@@ -264,7 +268,7 @@ def _gone(sight: Sight) -> Iterator[str]:
 
 
 def _blind(sight: Sight, memory: Memory, at: float) -> Iterator[str]:
-    heard = memory.started if memory.beat is None else memory.beat
+    heard = memory.beat or memory.listening or memory.started
     if sight.scaler is not None and not sight.scaler.runs:
         yield _STOPPED
     elif at - heard > BEAT_SECONDS:
@@ -273,10 +277,12 @@ def _blind(sight: Sight, memory: Memory, at: float) -> Iterator[str]:
 
 def _listened(memory: Memory, sight: Sight, at: float) -> Memory:
     pulse = sight.scaler.pulse if sight.scaler else ""
-    if memory.pulse is None:  # the first reading says nothing about how old it is
-        return replace(memory, pulse=pulse)
+    if memory.read is None or at - memory.read > BEAT_SECONDS / 2:
+        # The first reading, or the first after the API server was away, says nothing about its own age.
+        since = {name: moment for name, moment in memory.since.items() if name != "empty"}
+        return replace(memory, read=at, listening=at, pulse=pulse, beat=None, since=since)
     beats = pulse not in ("", memory.pulse)
-    return replace(memory, pulse=pulse, beat=at if beats else memory.beat)
+    return replace(memory, read=at, pulse=pulse, beat=at if beats else memory.beat)
 
 
 def _since(memory: Memory, at: float, **present: bool) -> Mapping[str, float]:

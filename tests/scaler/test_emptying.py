@@ -44,13 +44,13 @@ def sight(left: Left | None = ZERO, **more: Left | None) -> Sight:
 
 
 def run(
-    readings: Mapping[float, Sight], rules: Rules, *, until: float, beating: bool = True
-) -> tuple[float, Verdict]:
+    readings: Mapping[int, Sight], rules: Rules, *, until: int, beating: bool = True
+) -> tuple[int, Verdict]:
     """Reads every second; each reading stays until the next. Returns when the wait ended, and how."""
     memory = Memory(started=START)
     now = readings[0]
     verdict: Verdict = Waiting("")
-    for second in range(int(until) + 1):
+    for second in range(until + 1):
         now = readings.get(second, now)
         scaler = now.scaler
         if scaler is not None and beating and not scaler.pulse:
@@ -91,17 +91,31 @@ def test_a_drain_ends_at_its_deadline_with_counts_of_every_pool() -> None:
     )
 
 
-@pytest.mark.parametrize("figure", ["queued", "unacked", "active"])
-def test_refuse_ends_with_the_first_task_that_it_sees(figure: str) -> None:
-    ended, verdict = run({0: sight(), 9: sight(replace(ZERO, **{figure: 1}))}, REFUSE, until=60)
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(replace(ZERO, queued=1), id="queued"),
+        pytest.param(replace(ZERO, unacked=1), id="unacked"),
+        pytest.param(replace(ZERO, active=1), id="active"),
+    ],
+)
+def test_refuse_ends_with_the_first_task_that_it_sees(left: Left) -> None:
+    ended, verdict = run({0: sight(), 9: sight(left)}, REFUSE, until=60)
 
     assert ended == 9
     assert isinstance(verdict, WorkLeft)
 
 
-@pytest.mark.parametrize("figure", ["queued", "unacked", "active"])
-def test_an_unknown_figure_is_never_zero(figure: str) -> None:
-    part = sight(replace(ZERO, **{figure: None}))
+@pytest.mark.parametrize(
+    ("figure", "left"),
+    [
+        ("queued", replace(ZERO, queued=None)),
+        ("unacked", replace(ZERO, unacked=None)),
+        ("active", replace(ZERO, active=None)),
+    ],
+)
+def test_an_unknown_figure_is_never_zero(figure: str, left: Left) -> None:
+    part = sight(left)
     line = f"pool web: how many tasks are {figure} is not known"
 
     assert run({0: part}, REFUSE, until=600) == (30, Unknown((line,)))
