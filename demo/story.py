@@ -48,9 +48,10 @@ def down() -> None:
     try:
         if stack is not None and stack.has_stack():
             say("Removing the stack `local` with pulumi destroy: about 45 s once no task is left.")
-            if policy := os.environ.get("DEMO_ON_DESTROY"):
+            policy = os.environ.get("DEMO_ON_DESTROY")
+            if policy:
                 stack.set("onDestroy", policy)
-            stack.destroy()
+            stack.destroy(*(["--run-program"] if policy else []))
         else:
             say("Removing the stack `local` with its namespace: about 45 s once no task is left.")
             if os.environ.get("DEMO_ON_DESTROY") != "discard":

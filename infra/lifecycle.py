@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
@@ -38,6 +39,7 @@ from infra.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, dec
 from infra.departure import NotEmpty, depart, given_up, number_of, policy_of
 from infra.preflight import other_cluster, refusals
 from infra.readiness import Done, Failed, Memory, Waiting, assess
+from infra.stack_file import value_of
 from infra.trouble import Limits
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ class LifecycleProvider(ResourceProvider):
     _drain_timeout = ""
 
     def configure(self, req: ConfigureRequest) -> None:
-        # Stack config is here at destroy too, where the program does not run.
+        # Here at destroy too, where the program does not run: as the last `up` recorded it.
         self._kubeconfig = str(req.config.get("kubernetes:kubeconfig") or "")
         self._on_destroy = str(req.config.get("onDestroy") or "")
         self._drain_timeout = str(req.config.get("drainTimeoutSeconds") or "")
@@ -151,8 +153,9 @@ class LifecycleProvider(ResourceProvider):
         """Nothing else of the stack goes before this returns, and nothing at all if it raises."""
         declared = declaration_of(props)
         try:
-            policy = policy_of(self._on_destroy or declared.on_destroy)
-            seconds = number_of(self._drain_timeout, declared.drain_timeout_seconds)
+            policy = policy_of(_now(declared, "onDestroy") or self._on_destroy or declared.on_destroy)
+            timeout = _now(declared, "drainTimeoutSeconds") or self._drain_timeout
+            seconds = number_of(timeout, declared.drain_timeout_seconds)
             with self._cluster(declared) as cluster:
                 _refuse_other(declared.cluster_uid, cluster)
                 depart(policy, declared, cluster, seconds, _say)
@@ -191,6 +194,11 @@ class LifecycleProvider(ResourceProvider):
             raise _for_people(LifecycleFailed(said)) from None
         except LifecycleFailed as error:
             raise _for_people(error) from None
+
+
+def _now(declared: Declaration, key: str) -> str:
+    # The engine starts providers in the project's folder.
+    return value_of(declared.stack, key, Path.cwd())
 
 
 def _for_people(error: LifecycleFailed) -> LifecycleFailed:

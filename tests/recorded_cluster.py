@@ -129,8 +129,8 @@ class RecordedCluster:
                 "renewTime": f"2026-01-01T00:{beat // 60:02}:{beat % 60:02}Z",
             }
             return {"metadata": {"name": contract.SCALER_NAME, "resourceVersion": "1"}, "spec": spec}
-        if path.endswith("/horizontalpodautoscalers"):
-            return _list("HorizontalPodAutoscaler", [])
+        if path.endswith(("/horizontalpodautoscalers", "/replicasets", "/pods")):
+            return _list("Any", [])
         name, _, part = path.removeprefix(f"{_DEPLOYMENTS}/").partition("/")
         if name not in self.replicas:
             return None
