@@ -10,7 +10,7 @@ help: ## this list
 demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 tasks; leaves it running
 	@$(VENV)/python -m demo up
 
-down: venv ## removes what `make demo` made
+down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DESTROY=discard: at once)
 	@$(VENV)/python -m demo down
 
 test: check ## `make check`, then every test there is: unit, program, cluster, end to end

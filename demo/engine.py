@@ -63,11 +63,14 @@ class Engine:
         path = ["--path"] if "." in key else []
         self.run("config", "set", *path, key, value, "--stack", self.stack, "--config-file", str(self.config))
 
-    def destroy(self) -> None:
-        """Remove the stack and all it holds; nothing to do where there is none."""
+    def destroy(self, *options: str) -> None:
+        """Remove the stack and all it holds; nothing to do where there is none.
+
+        What was set since `up` is seen with `--run-program` only: the file is not where a provider looks.
+        """
         if not self.has_stack():
             return
-        self.act("destroy", "--yes", "--skip-preview", timeout_seconds=DESTROY_SECONDS)
+        self.act("destroy", "--yes", "--skip-preview", *options, timeout_seconds=DESTROY_SECONDS)
         # From the project in the cache: it removes the configuration file beside it.
         self.run("stack", "rm", self.stack, "--yes", cwd=self._project, timeout_seconds=60)
         shutil.rmtree(self.folder)

@@ -2,7 +2,8 @@
 
 The manifests and the list of Secrets are `infra.manifests`' own output, asked for as anybody would.
 The namespace and the Celery objects' definition go first, since the rest needs them to be there.
-It waits for nothing but that; when the fleet is ready is the caller's question.
+It waits for nothing but that on the way up; when the fleet is ready is the caller's question. On the way
+down it has the scaler wait until no task is left, as `pulumi destroy` does.
 """
 
 from __future__ import annotations
@@ -23,8 +24,18 @@ Manifest = dict[str, Any]
 DEFINITION = "celery.celeryproject.org"
 DEFINITION_MANAGER = "celery-fleet-crd"
 """The field manager of `infra.fleet_objects`, so that stacks of both kinds own the definition together."""
+WORKERS = "app.kubernetes.io/component=worker"
+PRODUCERS = "app.kubernetes.io/component=sample"
+SCALER = "celery-fleet-scaler"
+NOT_EMPTY = "the fleet is not known to be empty"
+"""How `python -m scaler drain` begins to say so."""
 APPLY_SECONDS = 120
+DRAIN_SECONDS = 600
 REMOVE_SECONDS = 300
+
+
+class TasksLeft(DemoError):  # noqa: N818  # the fact, not the failure
+    """Nothing was removed."""
 
 
 def apply(
@@ -50,9 +61,38 @@ def render(stack: str, settings: Mapping[str, str]) -> list[Manifest]:
     return list(yaml.safe_load_all(_ask(stack, settings)))
 
 
+def drain(cluster: Cluster, namespace: str, *, seconds: int = DRAIN_SECONDS) -> None:
+    """Return when no task is left. Raises TasksLeft, with nothing changed."""
+    here = f"--namespace={namespace}"
+    if not cluster.kubectl("get", "namespace", namespace, "--ignore-not-found"):
+        return
+    producers = cluster.get("deployment", here, f"--selector={PRODUCERS}")["items"]
+    replicas = {item["metadata"]["name"]: item["spec"]["replicas"] for item in producers}
+    _scale(cluster, here, dict.fromkeys(replicas, 0))
+    judge = ("python3", "-m", "scaler", "drain", f"--timeout={seconds}")
+    scaler = ("exec", here, f"deployment/{SCALER}", "--")
+    try:
+        cluster.kubectl(*scaler, *judge, timeout_seconds=seconds + 60)
+    except DemoError as trouble:
+        _scale(cluster, here, replicas)
+        if NOT_EMPTY in str(trouble):
+            raise TasksLeft(str(trouble)) from trouble
+        raise
+
+
+def _scale(cluster: Cluster, here: str, replicas: Mapping[str, int]) -> None:
+    for name, count in replicas.items():
+        cluster.kubectl("scale", "deployment", name, here, f"--replicas={count}")
+
+
 def remove(cluster: Cluster, namespace: str) -> None:
-    """The namespace with all that is in it; the definition stays, other stacks may need it."""
+    """The namespace with all that is in it; the definition stays, other stacks may need it.
+
+    Workers first: all at once, Redis would go while they finish their tasks.
+    """
     timeout = f"--timeout={REMOVE_SECONDS}s"
+    workers = ("deployment", f"--namespace={namespace}", f"--selector={WORKERS}", "--cascade=foreground")
+    cluster.kubectl("delete", *workers, timeout, timeout_seconds=REMOVE_SECONDS + 10)
     cluster.kubectl(
         "delete", "namespace", namespace, "--ignore-not-found", timeout, timeout_seconds=REMOVE_SECONDS + 10
     )

@@ -22,6 +22,8 @@ from demo.sight import look
 NAMESPACE = "celery-fleet-local"
 TASKS, BATCHES = 10_000, 3
 READY_SECONDS = 120
+NOTHING_REMOVED = "nothing was removed"
+"""How `pulumi destroy` says that `onDestroy` kept the stack (`infra.departure`)."""
 
 
 def up() -> None:
@@ -45,12 +47,20 @@ def down() -> None:
     stack = engine.find()
     try:
         if stack is not None and stack.has_stack():
-            say("Removing the stack `local` with pulumi destroy: about 30 s.")
-            stack.destroy()
+            say("Removing the stack `local` with pulumi destroy: about 45 s once no task is left.")
+            policy = os.environ.get("DEMO_ON_DESTROY")
+            if policy:
+                stack.set("onDestroy", policy)
+            stack.destroy(*(["--run-program"] if policy else []))
         else:
-            say("Removing the stack `local` with its namespace: about 30 s.")
+            say("Removing the stack `local` with its namespace: about 45 s once no task is left.")
+            if os.environ.get("DEMO_ON_DESTROY") != "discard":
+                rendered.drain(cluster, NAMESPACE)
             rendered.remove(cluster, NAMESPACE)
     except DemoError as trouble:
+        kept = isinstance(trouble, rendered.TasksLeft) or NOTHING_REMOVED in str(trouble)
+        if kept:
+            raise DemoError(f"{trouble}\nTo give them up: DEMO_ON_DESTROY=discard make down") from trouble
         if cluster.maker == "you":
             raise
         say(f"{trouble}\nThe cluster goes as a whole, and the stack with it.")

@@ -11,6 +11,7 @@ Redis Cluster, and a replica that takes over without the last second's writes lo
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,6 +21,7 @@ import pulumi
 from pulumi_kubernetes import core
 
 from infra import pod_baseline
+from infra.delivery import transport_options
 from infra.password import GeneratedPassword
 from infra.pod_baseline import Identity, Manifest, Pod
 from infra.settings import Settings
@@ -30,6 +32,9 @@ URL_KEY: Final = "url"
 PASSWORD_KEY: Final = "password"  # noqa: S105  # a name
 SERVICE: Final = "redis"
 PORT: Final = 6379
+PLACING: Final = ("global_keyprefix", "sep", "priority_steps", "unacked_key", "unacked_index_key")
+"""Of kombu's options, those that decide under which keys messages lie."""
+Keeping = dict[str, pulumi.Input[str]]
 PASSWORD_MARK: Final = f"{contract.GROUP}/broker-password-mark"
 
 START: Final = r"""umask 077
@@ -56,6 +61,9 @@ class Broker(pulumi.ComponentResource):
     """Holds the broker's URL; pods take it from there, never from an input."""
     pod_annotations: dict[str, pulumi.Output[str]]
     """For every pod that uses the Secret: they change with the password, so the pods start anew."""
+    keeping: Keeping
+    """What must stay as it is for queued messages to be found again, by the setting's name. Without a
+    volume every new pod of Redis begins empty, so whatever makes one belongs to it."""
     deployment_name: str
     template: Manifest
 
@@ -72,6 +80,7 @@ class Broker(pulumi.ComponentResource):
             needed.append(_secret(name, settings, identity, password, child))
             mark = password.apply(lambda text: password_mark(text, salt=settings.namespace))
             self.pod_annotations[PASSWORD_MARK] = pulumi.Output.unsecret(mark)
+        self.keeping = _keeping(settings, self.pod_annotations)
         if settings.redis_persistence["enabled"]:
             needed.append(_claim(name, settings, identity, child))
         pod = _pod(settings, self.secret_name, self.pod_annotations)
@@ -115,6 +124,21 @@ def password_mark(password: str, *, salt: str) -> str:
     """
     digest = hashlib.scrypt(password.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=4)
     return digest.hex()
+
+
+def _keeping(settings: Settings, marks: Mapping[str, pulumi.Output[str]]) -> Keeping:
+    options = transport_options(settings)
+    kept = settings.redis_persistence
+    found: Keeping = {
+        "existingSecret": settings.existing_secret,
+        "redisPersistence": f"{kept['storageClass'] or 'default'} class" if kept["enabled"] else "none",
+        "brokerTransportOptions": _text({key: options[key] for key in PLACING if key in options}),
+    }
+    if kept["enabled"]:
+        return found
+    found |= {"redisImage": settings.redis_image, "redisResources": _text(settings.redis_resources)}
+    mark = marks.get(PASSWORD_MARK)
+    return found if mark is None else {**found, "redisPassword": mark}
 
 
 def environment(secret_name: str) -> list[Manifest]:
@@ -205,6 +229,10 @@ def _options(settings: Settings) -> list[str]:
         *("--port", str(PORT), "--dir", "/data", "--save", "", "--appendonly", append_only),
         *("--maxmemory", str(most), "--maxmemory-policy", "noeviction"),
     ]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _bytes(quantity: str) -> float:

@@ -1,8 +1,9 @@
 """What the lifecycle resource reads from the cluster: the program's only Kubernetes client.
 
 It owns requests and their failures: every one has a deadline, and `ClusterUnavailable` or `NotAllowed`
-says in one sentence what could not be had. It writes nothing, not even an event. Objects come out as
-`infra.sightings`; what they mean is decided in `infra.readiness` and `infra.preflight`.
+says in one sentence what could not be had. It writes one thing, the replicas of the stack's own producers
+while the fleet empties. Objects come out as `infra.sightings` or `scaler.emptying` have them; what they mean
+is decided in `infra.readiness`, `infra.preflight` and `infra.departure`.
 
 `infra.lifecycle` imports this module inside its methods: it loads lightkube.
 """
@@ -22,16 +23,18 @@ from lightkube.core.exceptions import ConfigError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.authorization_v1 import ResourceAttributes, SelfSubjectAccessReviewSpec
 from lightkube.resources.apiextensions_v1 import CustomResourceDefinition
-from lightkube.resources.apps_v1 import Deployment, ReplicaSet
+from lightkube.resources.apps_v1 import Deployment, DeploymentScale, ReplicaSet
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
 from lightkube.resources.autoscaling_v2 import HorizontalPodAutoscaler
+from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Event, Namespace, Pod, Secret
+from lightkube.types import PatchType
 
 from infra import reading
 from infra.fleet_schema import REVISION_ANNOTATION
 from infra.kubeconfig import settings_of
-from infra.sightings import Autoscaler, Backlog, CelerySeen, DeploymentSeen, PodSeen, Seen
-from scaler import contract
+from infra.sightings import Autoscaler, CelerySeen, DeploymentSeen, PodSeen, Seen
+from scaler import contract, emptying
 
 TIMEOUT: Final = httpx2.Timeout(10, connect=5)
 LOG_LINES: Final = 8
@@ -118,18 +121,44 @@ class Cluster:
             seen[name] = reading.deployment(deployment, pods_seen)
         return Seen(deployments=seen, celeries=self._read_celeries(namespace, celeries))
 
-    def read_backlogs(self, namespace: str, names: Iterable[str]) -> dict[str, Backlog | None]:
-        """What the scaler last reported; None for an object that is not there."""
-        objects = self._celery_objects(namespace)
-        backlogs: dict[str, Backlog | None] = {}
-        for name in names:
-            status = (objects[name].get("status") or {}) if name in objects else None
-            backlogs[name] = (
-                Backlog(queued=status.get("queued"), unacked=status.get("unacked"))
-                if status is not None
-                else None
-            )
-        return backlogs
+    def read_emptying(self, namespace: str, names: Iterable[str]) -> emptying.Sight:
+        """Three requests: whatever pools there are, and those named; the scaler; its Lease."""
+        try:
+            objects, defined = self._asked_celeries(namespace), True
+        except NotThere:
+            objects, defined = {}, False
+        found = {name: _left(item) for name, item in objects.items()}
+        return emptying.Sight(
+            pools={**dict.fromkeys(names), **found},
+            scaler=self._read_scaler(namespace),
+            defined=defined,
+        )
+
+    def _read_scaler(self, namespace: str) -> emptying.Scaler | None:
+        try:
+            with self._asking():
+                deployment = self._client.get(Deployment, contract.SCALER_NAME, namespace=namespace)
+        except NotThere:
+            return None
+        try:
+            with self._asking():
+                lease = self._client.get(Lease, contract.SCALER_NAME, namespace=namespace).to_dict()
+        except NotThere:
+            lease = None
+        return emptying.scaler_of(deployment.to_dict(), lease)
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> int | None:
+        """Returns how many replicas were asked for before; None where there is no such Deployment."""
+        try:
+            with self._asking():
+                before = self._client.get(DeploymentScale, deployment, namespace=namespace)
+                change = {"spec": {"replicas": replicas}}
+                self._client.patch(
+                    DeploymentScale, deployment, change, namespace=namespace, patch_type=PatchType.MERGE
+                )
+        except NotThere:
+            return None
+        return (before.spec.replicas if before.spec else None) or 0
 
     def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
         """Whatever else writes the replicas of a Deployment here, as far as this user may see it."""
@@ -209,13 +238,14 @@ class Cluster:
 
     def _celery_objects(self, namespace: str) -> dict[str, dict[str, Any]]:
         try:
-            with self._asking():
-                return {
-                    reading.name_of(item): dict(item)
-                    for item in self._client.list(Celery, namespace=namespace)
-                }
+            return self._asked_celeries(namespace)
         except NotThere:
             return {}
+
+    def _asked_celeries(self, namespace: str) -> dict[str, dict[str, Any]]:
+        with self._asking():
+            found = self._client.list(Celery, namespace=namespace)
+            return {reading.name_of(item): dict(item) for item in found}
 
     def _read_warnings(self, namespace: str) -> dict[str, list[tuple[str, str]]]:
         warnings: dict[str, list[tuple[str, str]]] = {}
@@ -265,3 +295,7 @@ class Cluster:
             raise ClusterUnavailable(
                 f"the cluster {self.description} cannot be reached: {error or type(error).__name__}"
             ) from error
+
+
+def _left(item: Mapping[str, Any]) -> emptying.Left:
+    return emptying.left_of(item["metadata"].get("generation", 1), item.get("status"))

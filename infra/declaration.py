@@ -22,9 +22,13 @@ UPDATING: Final = (
     "celeries",
     "config_digest",
     "on_destroy",
+    "drain_timeout_seconds",
 )
-"""Properties whose change is an update. Not the timeouts, which say nothing about the fleet; not the
+"""Properties whose change is an update. Not the timeouts of `up`, which say nothing about the fleet; not the
 kubeconfig's path, which is one machine's matter; not the schema's revision, which another stack raises."""
+
+DRAIN_TIMEOUT_SECONDS: Final = 3600
+"""For a state that an older program made."""
 
 
 class OnDestroy(StrEnum):
@@ -45,6 +49,13 @@ class Declaration:
     ready_timeout_seconds: int
     image_timeout_seconds: int
     on_destroy: str
+    drain_timeout_seconds: int
+    producers: tuple[str, ...]
+    """Deployments of the stack's own that publish tasks."""
+    queues: Mapping[str, str]
+    """Of each pool, as `a,b`; empty where an older program made the state."""
+    broker: Mapping[str, str]
+    """What decides whether queued messages are found again, by the setting's name; without credentials."""
     schema_revision: int
     cluster_uid: str
     """"" before the cluster was first reached, or where it may not be known."""
@@ -72,6 +83,10 @@ def declaration_of(properties: Mapping[str, Any]) -> Declaration:
         ready_timeout_seconds=number("ready_timeout_seconds", 60),
         image_timeout_seconds=number("image_timeout_seconds", 300),
         on_destroy=text("on_destroy") or OnDestroy.DRAIN.value,
+        drain_timeout_seconds=number("drain_timeout_seconds", DRAIN_TIMEOUT_SECONDS),
+        producers=tuple(sorted(properties.get("producers") or ())),
+        queues=dict(properties.get("queues") or {}),
+        broker=dict(properties.get("broker") or {}),
         schema_revision=number("schema_revision", 1),
         cluster_uid=text("cluster_uid"),
     )

@@ -2,8 +2,8 @@
 
 It owns the order of things: at preview, what the cluster forbids (`infra.preflight`); at create and
 update, the wait (`infra.readiness` decides, `infra.cluster` reads); at destroy, which it reaches first
-as it depends on everything else, its policy. It never replaces, writes nothing to the cluster yet, and
-touches no other cluster than the one it was created on. Draining at destroy is later work.
+as it depends on everything else, its policy (`infra.departure`). It never replaces, and touches no other
+cluster than the one it was created on.
 
 A dynamic provider is pickled by reference and runs in a process of its own, at `destroy` without the
 program: this module's name, its classes' names and its properties' names are stack state and are never
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pulumi
@@ -34,9 +35,11 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from infra.declaration import Declaration, OnDestroy, declaration_of
+from infra.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, declaration_of
+from infra.departure import NotEmpty, depart, given_up, number_of, policy_of
 from infra.preflight import other_cluster, refusals
 from infra.readiness import Done, Failed, Memory, Waiting, assess
+from infra.stack_file import value_of
 from infra.trouble import Limits
 
 if TYPE_CHECKING:
@@ -79,6 +82,13 @@ class FleetLifecycleArgs:
     image_timeout_seconds: pulumi.Input[int] = 300
     """For nodes to be found and images to be pulled."""
     on_destroy: pulumi.Input[str] = OnDestroy.DRAIN.value
+    drain_timeout_seconds: pulumi.Input[int] = DRAIN_TIMEOUT_SECONDS
+    producers: pulumi.Input[list[str]] = field(default_factory=list)
+    """Deployments of the stack's own that publish tasks: stopped while the fleet empties."""
+    queues: pulumi.Input[dict[str, str]] = field(default_factory=dict)
+    """Of each pool, as `a,b`."""
+    broker: pulumi.Input[dict[str, pulumi.Input[str]]] = field(default_factory=dict)
+    """What decides whether queued messages are found again, by the setting's name; no credentials."""
     schema_revision: pulumi.Input[int] = 1
     """Of the CRD that this program brings."""
 
@@ -91,11 +101,13 @@ class LifecycleProvider(ResourceProvider):
 
     _kubeconfig = ""
     _on_destroy = ""
+    _drain_timeout = ""
 
     def configure(self, req: ConfigureRequest) -> None:
-        # Stack config is here at destroy too, where the program does not run.
+        # Here at destroy too, where the program does not run: as the last `up` recorded it.
         self._kubeconfig = str(req.config.get("kubernetes:kubeconfig") or "")
         self._on_destroy = str(req.config.get("onDestroy") or "")
+        self._drain_timeout = str(req.config.get("drainTimeoutSeconds") or "")
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Runs at preview, before the first write, and again before the resource is made."""
@@ -138,16 +150,21 @@ class LifecycleProvider(ResourceProvider):
         return ReadResult(id_ if there else "", props)
 
     def delete(self, _id: str, props: dict[str, Any]) -> None:
-        """Holds up nothing that can be removed: a cluster that is gone is no reason to keep the state."""
+        """Nothing else of the stack goes before this returns, and nothing at all if it raises."""
         declared = declaration_of(props)
-        policy = self._on_destroy or declared.on_destroy
         try:
+            policy = policy_of(_now(declared, "onDestroy") or self._on_destroy or declared.on_destroy)
+            timeout = _now(declared, "drainTimeoutSeconds") or self._drain_timeout
+            seconds = number_of(timeout, declared.drain_timeout_seconds)
             with self._cluster(declared) as cluster:
                 _refuse_other(declared.cluster_uid, cluster)
+                depart(policy, declared, cluster, seconds, _say)
+        except NotEmpty as error:
+            raise _for_people(LifecycleFailed(str(error))) from None
         except ClusterGone as error:
+            if policy is not OnDestroy.DISCARD:
+                raise _for_people(LifecycleFailed(given_up(policy, [str(error)]))) from None
             _say(f"removed from the state without asking the cluster: {error}")
-        if policy != OnDestroy.DISCARD:
-            _say(f"onDestroy {policy}: this version does not drain yet; queued tasks go with the broker")
 
     def _wait(self, declared: Declaration, recorded_uid: str) -> dict[str, Any]:
         with self._cluster(declared) as cluster:
@@ -177,6 +194,11 @@ class LifecycleProvider(ResourceProvider):
             raise _for_people(LifecycleFailed(said)) from None
         except LifecycleFailed as error:
             raise _for_people(error) from None
+
+
+def _now(declared: Declaration, key: str) -> str:
+    # The engine starts providers in the project's folder.
+    return value_of(declared.stack, key, Path.cwd())
 
 
 def _for_people(error: LifecycleFailed) -> LifecycleFailed:

@@ -2,7 +2,8 @@
 
 It owns the rules that need both the declaration and the cluster: another cluster than the recorded one,
 rights that lack, another stack in the same namespace, a CRD newer than this program's, a second writer
-of replicas, and a pool about to vanish with tasks left. It writes nothing, and it knows the cluster by
+of replicas, and tasks that a change would leave behind: a pool that vanishes, a queue that moves, another
+namespace or broker. It writes nothing, and it knows the cluster by
 what it asks of it (`Live`).
 
 What needs no cluster is checked in `infra.settings`; what the program itself can see before it declares
@@ -11,13 +12,14 @@ anything, in `infra.first_look`. Some is looked at in both: a lifecycle resource
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from infra.declaration import Declaration, OnDestroy
-from infra.sightings import Autoscaler, Backlog
+from infra.sightings import Autoscaler
 from scaler.contract import CRD_NAME, GROUP, PLURAL
+from scaler.emptying import Sight, left_now
 
 NEEDED_RIGHTS: Final = (
     ("create", "apps", "deployments"),
@@ -42,7 +44,7 @@ class Live(Protocol):
     def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
     def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
-    def read_backlogs(self, namespace: str, names: Iterable[str]) -> Mapping[str, Backlog | None]: ...
+    def read_emptying(self, namespace: str, names: Iterable[str]) -> Sight: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def refusals(before: Declaration | None, wanted: Declaration, live: Live) -> Ite
     yield from _newer_schema(wanted, live)
     yield from _other_writers(wanted, live)
     if before is not None:
-        yield from _vanishing_pools(before, wanted, live)
+        yield from _left_behind(before, wanted, live)
 
 
 def other_cluster(recorded_uid: str, uid: str, description: str) -> str:
@@ -120,32 +122,63 @@ def _other_writers(wanted: Declaration, live: Live) -> Iterator[Refusal]:
             )
 
 
-def _vanishing_pools(before: Declaration, wanted: Declaration, live: Live) -> Iterator[Refusal]:
+def _left_behind(before: Declaration, wanted: Declaration, live: Live) -> Iterator[Refusal]:
+    """Tasks that the new declaration would leave where nobody takes them, or takes them twice."""
     if wanted.on_destroy == OnDestroy.DISCARD:
         return
-    stays = wanted.celeries if wanted.namespace == before.namespace else {}
-    vanishing = sorted(name for name in before.celeries if name not in stays)
-    if not vanishing:
+    changed = {name: change for name in before.celeries if (change := _change(name, before, wanted))}
+    if not changed:
         return
-    for name, backlog in live.read_backlogs(before.namespace, vanishing).items():
-        left = _left(backlog)
-        if left:
+    sight = live.read_emptying(before.namespace, changed)
+    for name, change in sorted(changed.items()):
+        if left := left_now(sight, name):
             yield Refusal(
-                "celeries",
-                f"pool {name} would vanish from namespace {before.namespace} {left}. Declare it until it "
-                f"has drained (kubectl get cel {name} -n {before.namespace}), or give its queued tasks up: "
+                change.key,
+                f"pool {name} {change.what} {left}. {change.cure} until it has drained (kubectl get cel "
+                f"{name} -n {before.namespace}), or give its queued tasks up: "
                 "pulumi config set onDestroy discard",
             )
 
 
-def _left(backlog: Backlog | None) -> str:
-    """ "" only where the scaler itself reported two zeros: unknown is not zero."""
-    if backlog is None:
-        return "and its Celery object is gone, so nothing says how many tasks are left"
-    if backlog.queued == 0 and backlog.unacked == 0:
-        return ""
-    if not backlog.queued and not backlog.unacked:
-        return "while its scaler does not know how many tasks are left"
-    queued = "unknown" if backlog.queued is None else backlog.queued
-    unacked = "unknown" if backlog.unacked is None else backlog.unacked
-    return f"with tasks left: {queued} queued, {unacked} unacked"
+@dataclass(frozen=True, slots=True)
+class _Change:
+    key: str
+    what: str
+    cure: str
+
+
+def _change(pool: str, before: Declaration, wanted: Declaration) -> _Change | None:
+    """The first reason why tasks of the pool would be left behind."""
+    if wanted.namespace != before.namespace:
+        return _Change(
+            "namespace",
+            f"would vanish from namespace {before.namespace}",
+            f"Keep namespace {before.namespace}",
+        )
+    if pool not in wanted.celeries:
+        return _Change("celeries", f"would vanish from namespace {before.namespace}", "Declare it")
+    # A state that an older program made says nothing of the two below.
+    for setting, was in sorted(before.broker.items()):
+        is_now = wanted.broker.get(setting, was)
+        if is_now != was:
+            return _Change(
+                "broker",
+                f"would not find its messages again ({setting} changes from {was or 'none'} to "
+                f"{is_now or 'none'})",
+                "Keep it as it is",
+            )
+    ours = _queues(wanted, pool)
+    moved = [queue for queue in _queues(before, pool) if queue not in ours]
+    if pool not in wanted.queues or not moved:
+        return None
+    homes = {queue: name for name in wanted.queues for queue in _queues(wanted, name)}
+    listed = ", ".join(
+        f"queue {queue} " + (f"to pool {homes[queue]}" if queue in homes else "to nobody") for queue in moved
+    )
+    return _Change(
+        "queues", f"would give {listed}", f"Keep {'it' if len(moved) == 1 else 'them'} in pool {pool}"
+    )
+
+
+def _queues(declared: Declaration, pool: str) -> list[str]:
+    return [name for name in declared.queues.get(pool, "").split(",") if name]

@@ -178,8 +178,19 @@ class Settings:
         "string",
         "drain",
         "What `pulumi destroy` does about tasks: `drain` finishes them first, `refuse` fails while there "
-        "are any, `discard` lets running ones finish and gives up the queued ones.",
+        "are any, `discard` lets running ones finish and gives up the queued ones. Read when it runs: no "
+        "`pulumi up` is needed in between.",
         choices=("drain", "refuse", "discard"),
+    )
+    drain_timeout_seconds: int = setting(
+        "integer",
+        3600,
+        "Seconds that `pulumi destroy` waits for the queues to empty, with onDestroy `drain`. Then it fails "
+        "with what is left of each pool, and nothing is removed.",
+        low=1,
+        high=7 * DAY,
+        too_low="no queue is worked off in no time",
+        too_high="a task that never ends holds the terminal that long",
     )
     ready_timeout_seconds: int = setting(
         "integer",

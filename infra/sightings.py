@@ -107,14 +107,6 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the scaler last wrote about a pool's tasks; None where it could not know (never 0)."""
-
-    queued: int | None
-    unacked: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Autoscaler:
     """Something else that writes a Deployment's replicas."""
 

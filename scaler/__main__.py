@@ -1,4 +1,4 @@
-"""Wires the scaler and runs it: `python -m scaler [--once] [--dry-run]`.
+"""Wires the scaler and runs it: `python -m scaler [--once] [--dry-run]`, or `python -m scaler drain`.
 
 It owns the command line, the log's form and the signals. With --dry-run nothing is written, not even the
 Lease: what would be decided is logged. With --once there is one tick; the exit code is 0 if every object
@@ -20,6 +20,7 @@ from scaler.broker import RedisBroker
 from scaler.cluster import Api
 from scaler.contract import HTTP_PORT
 from scaler.control import WorkerControl
+from scaler.emptying_command import drain
 from scaler.heartbeats import HeartbeatListener
 from scaler.lease import Lease, Spectator
 from scaler.link import Link
@@ -31,6 +32,8 @@ from scaler.telemetry import Telemetry, serve
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["drain"]:
+        return drain(arguments[1:], os.environ)
     parser = argparse.ArgumentParser(prog="scaler", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--once", action="store_true", help="one tick, then exit")
     parser.add_argument("--dry-run", action="store_true", help="decide and log, write nothing")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -429,7 +430,7 @@ def test_a_context_that_is_not_there_is_refused_at_preview(server: ProviderServe
     assert "pulumi config set kubernetes:context NAME" in reason
 
 
-def test_a_cluster_that_does_not_answer_is_named_at_preview_and_holds_up_no_destroy(
+def test_a_cluster_that_does_not_answer_is_named_at_preview_and_holds_up_no_discard(
     server: ProviderServer, stack: Stack, kubeconfig: Path, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "config"
@@ -437,7 +438,7 @@ def test_a_cluster_that_does_not_answer_is_named_at_preview_and_holds_up_no_dest
     for entry in settings["clusters"]:
         entry["cluster"]["server"] = "https://127.0.0.1:9"
     elsewhere.write_text(yaml.safe_dump(settings))
-    declared = stack.declared(kubeconfig_path=str(elsewhere))
+    declared = stack.declared(kubeconfig_path=str(elsewhere), on_destroy="discard")
 
     _, ((key, reason),) = server.check(declared)
 
@@ -479,7 +480,7 @@ def test_the_kubeconfig_of_the_stacks_configuration_is_used_and_never_recorded(
     with ProviderServer(
         LifecycleProvider(), config=config, environment={"KUBECONFIG": str(tmp_path / "none")}
     ) as server:
-        resource = server.up(stack.declared())
+        resource = server.up(stack.declared(on_destroy="discard"))
 
         server.delete(resource)
 
@@ -544,25 +545,32 @@ def test_a_newer_schema_on_the_cluster_is_refused_at_preview(server: ProviderSer
     assert failures == [("schema_revision", reason)]
 
 
+NONE = {"queued": 0, "unacked": 0, "active": 0}
+
+
 @pytest.mark.usefixtures("crd")
 @pytest.mark.parametrize(
     ("status", "left"),
     [
-        ({"queued": 120, "unacked": 3}, "with tasks left: 120 queued, 3 unacked"),
-        ({"queued": 0, "unacked": 3}, "with tasks left: 0 queued, 3 unacked"),
-        ({"queued": 0}, "while its scaler does not know how many tasks are left"),
-        ({}, "while its scaler does not know how many tasks are left"),
+        ({**NONE, "queued": 120, "unacked": 3}, "with tasks left: 120 queued, 3 unacked, 0 active"),
+        ({**NONE, "active": 3}, "with tasks left: 0 queued, 0 unacked, 3 active"),
+        (
+            {"queued": 0, "unacked": 0},
+            "while its scaler does not know how many tasks are left: how many tasks are active is not known",
+        ),
     ],
 )
 def test_a_pool_that_would_vanish_with_tasks_left_is_refused_at_preview(
     server: ProviderServer, stack: Stack, status: dict[str, int], left: str
 ) -> None:
+    stack.deploy(contract.SCALER_NAME)
     stack.declare_pool("old")
     stack.report("old", conditions=[WATCHING], **status)
-    before = server.up(stack.declared(celeries={"old": "1"})).inputs
+    deployments = [contract.SCALER_NAME]
+    before = server.up(stack.declared(celeries={"old": "1"}, deployments=deployments)).inputs
 
-    _, failures = server.check(stack.declared(), before)
-    _, discarding = server.check(stack.declared(on_destroy="discard"), before)
+    _, failures = server.check(stack.declared(deployments=deployments), before)
+    _, discarding = server.check(stack.declared(deployments=deployments, on_destroy="discard"), before)
 
     reason = (
         f"pool old would vanish from namespace {stack.namespace} {left}. Declare it until it has drained "
@@ -575,11 +583,49 @@ def test_a_pool_that_would_vanish_with_tasks_left_is_refused_at_preview(
 
 @pytest.mark.usefixtures("crd")
 def test_a_drained_pool_may_vanish(server: ProviderServer, stack: Stack) -> None:
+    stack.deploy(contract.SCALER_NAME)
     stack.declare_pool("old")
-    stack.report("old", conditions=[WATCHING], queued=0, unacked=0)
-    before = server.up(stack.declared(celeries={"old": "1"})).inputs
+    stack.report("old", conditions=[WATCHING], **NONE)
+    deployments = [contract.SCALER_NAME]
+    before = server.up(stack.declared(celeries={"old": "1"}, deployments=deployments)).inputs
 
-    assert server.check(stack.declared(), before)[1] == []
+    assert server.check(stack.declared(deployments=deployments), before)[1] == []
+
+
+@pytest.mark.usefixtures("crd")
+def test_a_destroy_reads_a_real_api_server(server: ProviderServer, stack: Stack) -> None:
+    """The whole wait, the scaler's part played: its pod, its figures and the renewals of its Lease."""
+    stack.deploy(contract.SCALER_NAME)
+    stack.deploy("sample-app")
+    stack.declare_pool("web")
+    stack.report("web", conditions=[WATCHING], **{**NONE, "queued": 7})
+    names = [contract.SCALER_NAME, "sample-app"]
+    declared = stack.declared(celeries={"web": "1"}, deployments=names, producers=["sample-app"])
+    resource = server.up(declared)
+    over = threading.Event()
+
+    def play() -> None:
+        for beat in range(60):
+            spec = {"holderIdentity": "scaler-0", "renewTime": f"2026-01-01T00:00:{beat:02}.000000Z"}
+            metadata = {"name": contract.SCALER_NAME}
+            stack.apply(
+                {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+            )
+            if beat == 3:
+                stack.report("web", **NONE)
+            if over.wait(1):
+                return
+
+    player = threading.Thread(target=play)
+    player.start()
+    try:
+        server.delete(resource)
+    finally:
+        over.set()
+        player.join()
+
+    assert stack.get("deployment", "sample-app")["spec"]["replicas"] == 0
+    assert "no task is left after" in server.stop()
 
 
 def test_two_stacks_in_one_namespace_are_refused_at_preview(server: ProviderServer, stack: Stack) -> None:

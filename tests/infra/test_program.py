@@ -177,6 +177,24 @@ def test_the_lifecycle_waits_for_every_deployment_and_pool(program: list[Recorde
     assert set(inputs["celeries"]) == objects
 
 
+def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
+    stack: str, program: list[Recorded]
+) -> None:
+    """Without a volume, whatever starts Redis anew empties it."""
+    inputs = named(program, "lifecycle").inputs
+    volatile = {"redisImage", "redisResources", "redisPassword"} if stack == "local" else set()
+
+    assert inputs["producers"] == (["sample-app"] if stack == "local" else [])
+    assert inputs["queues"].keys() == inputs["celeries"].keys()
+    assert inputs["broker"].keys() == {
+        "existingSecret",
+        "redisPersistence",
+        "brokerTransportOptions",
+        *volatile,
+    }
+    assert PASSWORD not in str(inputs)
+
+
 def test_the_scaler_owns_the_workers_replicas(program: list[Recorded]) -> None:
     ignoring = {resource.name for resource in program if resource.ignore_changes == ("spec.replicas",)}
 
