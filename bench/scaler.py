@@ -31,12 +31,12 @@ from typing import Any
 
 from redis import Redis
 
-from infra import fleet_objects
+from infra.components import fleet_objects
 from scaler import contract
-from scaler.broker import RedisBroker
+from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.redis_layout import Layout
 from scaler.contract import Env
-from scaler.decision import Memory, decide
-from scaler.redis_layout import Layout
+from scaler.pool.decision import Memory, decide
 from tests.conftest import Kubectl, RedisServer, free_port
 from tests.scaler.samples import observation, policy, spec
 

@@ -23,7 +23,8 @@ Manifest = dict[str, Any]
 
 DEFINITION = "celery.celeryproject.org"
 DEFINITION_MANAGER = "celery-fleet-crd"
-"""The field manager of `infra.fleet_objects`, so that stacks of both kinds own the definition together."""
+"""The field manager of `infra.components.fleet_objects`, so that stacks of both kinds own the definition
+together."""
 WORKERS = "app.kubernetes.io/component=worker"
 PRODUCERS = "app.kubernetes.io/component=sample"
 SCALER = "celery-fleet-scaler"

@@ -23,7 +23,7 @@ NAMESPACE = "celery-fleet-local"
 TASKS, BATCHES = 10_000, 3
 READY_SECONDS = 120
 NOTHING_REMOVED = "nothing was removed"
-"""How `pulumi destroy` says that `onDestroy` kept the stack (`infra.departure`)."""
+"""How `pulumi destroy` says that `onDestroy` kept the stack (`infra.live.departure`)."""
 
 
 def up() -> None:

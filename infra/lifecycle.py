@@ -1,9 +1,9 @@
 """The last resource of a stack: `up` returns once the fleet works, or fails with the reason.
 
-It owns the order of things: at preview, what the cluster forbids (`infra.preflight`); at create and
-update, the wait (`infra.readiness` decides, `infra.cluster` reads); at destroy, which it reaches first
-as it depends on everything else, its policy (`infra.departure`). It never replaces, and touches no other
-cluster than the one it was created on.
+It owns the order of things: at preview, what the cluster forbids (`infra.live.preflight`); at create and
+update, the wait (`infra.live.readiness` decides, `infra.live.cluster` reads); at destroy, which it reaches
+first as it depends on everything else, its policy (`infra.live.departure`). It never replaces, and touches no
+other cluster than the one it was created on.
 
 A dynamic provider is pickled by reference and runs in a process of its own, at `destroy` without the
 program: this module's name, its classes' names and its properties' names are stack state and are never
@@ -35,15 +35,15 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from infra.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, declaration_of
-from infra.departure import NotEmpty, depart, given_up, number_of, policy_of
-from infra.preflight import other_cluster, refusals
-from infra.readiness import Done, Failed, Memory, Waiting, assess
-from infra.stack_file import value_of
-from infra.trouble import Limits
+from infra.live.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, declaration_of
+from infra.live.departure import NotEmpty, depart, given_up, number_of, policy_of
+from infra.live.preflight import other_cluster, refusals
+from infra.live.readiness import Done, Failed, Memory, Waiting, assess
+from infra.live.stack_file import value_of
+from infra.live.trouble import Limits
 
 if TYPE_CHECKING:
-    from infra.cluster import Cluster
+    from infra.live.cluster import Cluster
 
 __all__ = ["FleetLifecycle", "FleetLifecycleArgs", "LifecycleFailed"]
 
@@ -180,8 +180,8 @@ class LifecycleProvider(ResourceProvider):
 
     @contextmanager
     def _cluster(self, declared: Declaration) -> Iterator[Cluster]:
-        from infra.cluster import Cluster, ClusterUnavailable, NotAllowed
-        from infra.kubeconfig import NoCluster
+        from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
+        from infra.live.kubeconfig import NoCluster
 
         vars(sys).pop("tracebacklimit", None)
         try:
@@ -216,7 +216,7 @@ def _refuse_other(recorded_uid: str, cluster: Cluster) -> str:
 
 def _wait_until_ready(declared: Declaration, cluster: Cluster) -> tuple[str, ...]:
     """Returns the notes on what is not as wished and keeps nothing from working; raises LifecycleFailed."""
-    from infra.cluster import ClusterUnavailable
+    from infra.live.cluster import ClusterUnavailable
 
     limits = Limits(
         ready_seconds=declared.ready_timeout_seconds, image_seconds=declared.image_timeout_seconds

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import yaml
 
-from infra.broker import PASSWORD_MARK
-from infra.fleet_objects import FIELD_MANAGER
+from infra.components.broker import PASSWORD_MARK
+from infra.components.fleet_objects import FIELD_MANAGER
 from infra.recording import Hidden, Recorded, record
 from infra.settings import PROJECT, Configuration, Settings, WrongSettings, load
 

@@ -6,7 +6,8 @@ it, replace the resource (`pulumi up --replace`) or give a password of your own 
 It refuses lengths that are no secret, and to invent a new value where the state has lost the old one.
 
 The provider is pickled by reference: this module's name and its classes' names are stack state, so
-they are never renamed without a migration. `infra.broker` puts the result into the broker's Secret.
+they are never renamed without a migration. `infra.components.broker` puts the result into the broker's
+Secret.
 """
 
 from __future__ import annotations

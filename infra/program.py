@@ -1,9 +1,9 @@
 """The stack, composed: which components there are, what each needs, in which order they come and go.
 
 `deploy` declares and reads nothing: the settings are checked by then (`infra.settings`) and the cluster
-was looked at (`infra.first_look`). The order up is the dependencies': namespace, broker, CRD and `Celery`
-objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on everything and waits until
-the fleet works. The order down is the reverse, so it goes while all else still lives.
+was looked at (`infra.live.first_look`). The order up is the dependencies': namespace, broker, CRD and
+`Celery` objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on everything and waits
+until the fleet works. The order down is the reverse, so it goes while all else still lives.
 
 A component's `depends_on` holds for its children: they are registered after it and deleted before it.
 """
@@ -16,16 +16,16 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra import fleet_schema, flower, pod_baseline, sample_app
-from infra.autoscaler import Autoscaler, AutoscalerArgs
-from infra.broker import Broker, BrokerArgs
-from infra.first_look import STACK_LABEL, FirstLook
-from infra.fleet_objects import FleetObjects, FleetObjectsArgs
-from infra.flower import Flower, FlowerArgs
+from infra.components import fleet_schema, flower, pod_baseline, sample_app
+from infra.components.autoscaler import Autoscaler, AutoscalerArgs
+from infra.components.broker import Broker, BrokerArgs
+from infra.components.fleet_objects import FleetObjects, FleetObjectsArgs
+from infra.components.flower import Flower, FlowerArgs
+from infra.components.sample_app import SampleApp, SampleAppArgs
+from infra.components.workers import Workers, WorkersArgs
 from infra.lifecycle import FleetLifecycle, FleetLifecycleArgs
-from infra.sample_app import SampleApp, SampleAppArgs
+from infra.live.first_look import STACK_LABEL, FirstLook
 from infra.settings import Settings
-from infra.workers import Workers, WorkersArgs
 from scaler import contract
 
 Runs = Broker | Workers | Flower | SampleApp | Autoscaler

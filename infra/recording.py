@@ -18,7 +18,7 @@ from typing import Any, Final
 from pulumi.runtime import mocks, rpc
 from pulumi.runtime.stack import wait_for_rpcs
 
-from infra.first_look import FirstLook
+from infra.live.first_look import FirstLook
 from infra.program import deploy
 from infra.settings import PROJECT, Settings
 

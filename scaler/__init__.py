@@ -1,1 +1,1 @@
-"""The controller that follows Celery's queues: `scaler.__main__` wires it, `scaler.decision` decides."""
+"""The controller that follows Celery's queues: `scaler.__main__` wires it, `scaler.pool.decision` decides."""

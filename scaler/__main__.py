@@ -16,19 +16,19 @@ from collections.abc import Sequence
 
 import structlog
 
-from scaler.broker import RedisBroker
-from scaler.cluster import Api
+from scaler.broker.redis_broker import RedisBroker
+from scaler.cluster.client import Api
+from scaler.cluster.lease import Lease, Spectator
+from scaler.cluster.namespace import Namespace
+from scaler.cluster.objects import ClusterFailure
 from scaler.contract import HTTP_PORT
-from scaler.control import WorkerControl
 from scaler.emptying_command import drain
-from scaler.heartbeats import HeartbeatListener
-from scaler.lease import Lease, Spectator
-from scaler.link import Link
 from scaler.loop import Leadership, Loop
-from scaler.namespace import Namespace
-from scaler.objects import ClusterFailure
 from scaler.settings import Settings, WrongEnvironment, load
 from scaler.telemetry import Telemetry, serve
+from scaler.workers.control import WorkerControl
+from scaler.workers.heartbeats import HeartbeatListener
+from scaler.workers.link import Link
 
 
 def main(arguments: Sequence[str]) -> int:

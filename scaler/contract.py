@@ -5,7 +5,8 @@ the scaler all check, the scaler's environment and rights, and `Policy`: one `Ce
 scaler uses it.
 It imports the standard library only: the Pulumi program loads it without the scaler's dependencies.
 
-The decision made with a `Policy` is in `scaler.decision`; the CRD's schema is in `infra.fleet_objects`.
+The decision made with a `Policy` is in `scaler.pool.decision`; the CRD's schema is in
+`infra.components.fleet_objects`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ DEFAULT_TOLERANCE: Final = 0.1
 
 
 class Env(StrEnum):
-    """Environment of the scaler's container; set by `infra.autoscaler`, read by `scaler.settings`."""
+    """Environment of the scaler's container; set by `infra.components.autoscaler`, read by
+    `scaler.settings`."""
 
     NAMESPACE = "CELERY_FLEET_NAMESPACE"
     POD_NAME = "CELERY_FLEET_POD_NAME"
@@ -87,7 +89,7 @@ RBAC_RULES: Final[tuple[Mapping[str, Sequence[str]], ...]] = (
     },
     {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
 )
-"""The `rules` of the scaler's Role, in one namespace: exactly the calls of `scaler.cluster`.
+"""The `rules` of the scaler's Role, in one namespace: exactly the calls of `scaler.cluster.client`.
 
 `create` cannot be limited to a name (kubernetes.io, "Referring to resources"), hence the leases' two rules.
 """
@@ -112,7 +114,8 @@ class Rule:
     """One rule about a `Celery` object with its one sentence, wherever it is checked."""
 
     cel: str
-    """The rule as CEL over `self`; `infra.fleet_objects` hangs it where `self` is what it speaks of."""
+    """The rule as CEL over `self`; `infra.components.fleet_objects` hangs it where `self` is what it
+    speaks of."""
     message: str
     """Fixed words: CEL's cost limit forbids numbers in messages (kubernetes/kubernetes#124234)."""
 

@@ -18,8 +18,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from scaler import wire
-from scaler.cluster import Api
+from scaler.cluster import wire
+from scaler.cluster.client import Api
+from scaler.cluster.namespace import CELERIES, DEPLOYMENTS, LEASES
+from scaler.cluster.objects import ClusterFailure, Kind
 from scaler.contract import SCALER_NAME, Env
 from scaler.emptying import (
     Empty,
@@ -33,8 +35,6 @@ from scaler.emptying import (
     left_of,
     scaler_of,
 )
-from scaler.namespace import CELERIES, DEPLOYMENTS, LEASES
-from scaler.objects import ClusterFailure, Kind
 
 POLL_SECONDS: Final = 1.0
 PROGRESS_SECONDS: Final = 10.0

@@ -4,8 +4,9 @@ It owns the order of reads and writes, what happens when one of them fails, and 
 all. The broker is read before workers are asked: a task that moves in between is seen twice, not never. It
 imports no client: `Broker`, `Cluster`, `Leadership` and `Telemetry` say what it expects.
 
-What a tick has to say about one pool is in `scaler.pool`, its form in `scaler.status`; what it plans for
-one is carried out by `scaler.writer` on the cluster and by `scaler.roll_call` among the workers.
+What a tick has to say about one pool is in `scaler.pool.pool`, its form in `scaler.pool.status`; what it
+plans for one is carried out by `scaler.writer` on the cluster and by `scaler.workers.roll_call` among the
+workers.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol
 
-from scaler import status
-from scaler.answers import Answers
-from scaler.backlog import Backlog, BrokerFailure
+from scaler.broker.backlog import Backlog, BrokerFailure
+from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
 from scaler.contract import Ready
-from scaler.handshake import costs_of
-from scaler.lookout import sights_of
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
-from scaler.pool import Pool
-from scaler.roll_call import Control, Ear, Returning, RollCall
-from scaler.sight import Questions, Sight
+from scaler.pool import status
+from scaler.pool.handshake import costs_of
+from scaler.pool.lookout import sights_of
+from scaler.pool.pool import Pool
+from scaler.pool.sight import Questions, Sight
+from scaler.workers.answers import Answers
+from scaler.workers.roll_call import Control, Ear, Returning, RollCall
 from scaler.writer import Journal, Plan, Writer, Writes
 
 FIGURES_SECONDS: Final = 5.0

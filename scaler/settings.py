@@ -1,8 +1,8 @@
 """The scaler's environment, read once at the start and checked as a whole.
 
 It owns what each variable may hold; their names are in `scaler.contract.Env`, and who sets them is
-`infra.autoscaler`. It does not read the broker's URL: the file may change while the scaler runs, so
-`scaler.broker` reads it.
+`infra.components.autoscaler`. It does not read the broker's URL: the file may change while the scaler runs,
+so `scaler.broker.redis_broker` reads it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from scaler.broker.redis_layout import Layout, layout_of
 from scaler.contract import Env
-from scaler.redis_layout import Layout, layout_of
 
 DEFAULT_POLL_SECONDS: Final = 2.0
 MIN_POLL_SECONDS: Final = 0.5

@@ -20,12 +20,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from scaler.backlog import Backlog, BrokerFailure
+from scaler.broker.backlog import Backlog, BrokerFailure
+from scaler.cluster.objects import ClusterFailure, Deployment
 from scaler.contract import Policy
-from scaler.decision import HOLDS
-from scaler.objects import ClusterFailure, Deployment
-from scaler.pool import Pool
-from scaler.status import Report
+from scaler.pool.decision import HOLDS
+from scaler.pool.pool import Pool
+from scaler.pool.status import Report
 
 READ_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5)
 

@@ -3,7 +3,7 @@
 It owns the order (law 5: a scaler killed between two writes doubles no step, and who leaves is on the
 status before anything is done about it), when to keep quiet after a
 failure, and how many events there may be. It is told what to write by `scaler.loop`, and writes through
-whatever implements `Writes`, in the scaler `scaler.namespace`.
+whatever implements `Writes`, in the scaler `scaler.cluster.namespace`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from scaler import status
+from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod
 from scaler.contract import Ready
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod
-from scaler.pool import Pool
+from scaler.pool import status
+from scaler.pool.pool import Pool
 
 ANNOUNCE_SECONDS: Final = 10.0
 """Time between two events about one object's reason; a change of its replicas is always told."""

@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from infra.cluster import Cluster, ClusterUnavailable
-from infra.declaration import Declaration, OnDestroy, declaration_of
-from infra.departure import Clock, NotEmpty, depart
+from infra.live.cluster import Cluster, ClusterUnavailable
+from infra.live.declaration import Declaration, OnDestroy, declaration_of
+from infra.live.departure import Clock, NotEmpty, depart
 from scaler.emptying import Left, Scaler, Sight
 
 ZERO = Left(queued=0, unacked=0, active=0)

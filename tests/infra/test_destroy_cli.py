@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.stack_file import value_of
+from infra.live.stack_file import value_of
 from scaler.contract import SCALER_NAME
 from tests.recorded_cluster import NAMESPACE, RecordedCluster
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import first_look
-from infra.first_look import CannotStart, FirstLook, refusals_of
-from infra.preflight import NEEDED_RIGHTS
+from infra.live import first_look
+from infra.live.first_look import CannotStart, FirstLook, refusals_of
+from infra.live.preflight import NEEDED_RIGHTS
 from tests.infra.conftest import settings
 
 

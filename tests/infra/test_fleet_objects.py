@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from infra import first_look, fleet_schema
-from infra.fleet_objects import celery_spec, definition
+from infra.components import fleet_schema
+from infra.components.fleet_objects import celery_spec, definition
+from infra.live import first_look
 from infra.recording import record
 from scaler import contract
 from tests.conftest import Kubectl

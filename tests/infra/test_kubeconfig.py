@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.kubeconfig import NoCluster, settings_of
+from infra.live.kubeconfig import NoCluster, settings_of
 
 
 def config(*contexts: str, current: str = "", user: dict[str, Any] | None = None) -> str:

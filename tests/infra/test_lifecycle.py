@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infra import fleet_schema
-from infra.fleet_objects import FIELD_MANAGER, definition
+from infra.components import fleet_schema
+from infra.components.fleet_objects import FIELD_MANAGER, definition
 from infra.lifecycle import LifecycleProvider
 from scaler import contract
 from scaler.contract import Ready

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from infra import fleet_schema
-from infra.broker import PASSWORD_MARK, broker_url, password_mark
-from infra.first_look import FirstLook
+from infra.components import fleet_schema
+from infra.components.broker import PASSWORD_MARK, broker_url, password_mark
+from infra.live.first_look import FirstLook
 from infra.recording import Hidden, Recorded, record
 from scaler import contract
 from tests.infra.conftest import PASSWORD, settings

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra import settings_docs
-from infra.settings_rules import FLAT_SETTINGS, POOL_SETTINGS, STACK_SETTINGS
+from infra.settings import docs as settings_docs
+from infra.settings.rules import FLAT_SETTINGS, POOL_SETTINGS, STACK_SETTINGS
 from tests.infra.conftest import STACKS, settings
 
 ROOT = Path(__file__).parents[2]

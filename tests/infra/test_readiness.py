@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from infra.readiness import Done, Failed, Memory, Verdict, Waiting, assess
-from infra.sightings import CelerySeen, ContainerSeen, DeploymentSeen, PodSeen, Seen
-from infra.trouble import Limits
+from infra.live.readiness import Done, Failed, Memory, Verdict, Waiting, assess
+from infra.live.sightings import CelerySeen, ContainerSeen, DeploymentSeen, PodSeen, Seen
+from infra.live.trouble import Limits
 from scaler.contract import SCALER_NAME, Ready
 
 LIMITS = Limits(ready_seconds=60, image_seconds=300)

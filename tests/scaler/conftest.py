@@ -11,10 +11,10 @@ import yaml
 from kombu.connection import Connection
 from redis import Redis
 
-from infra import fleet_objects
+from infra.components import fleet_objects
 from scaler import contract
-from scaler.broker import RedisBroker
-from scaler.redis_layout import Layout
+from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.redis_layout import Layout
 from tests.conftest import Kubectl, RedisServer
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage

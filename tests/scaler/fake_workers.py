@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from scaler.answers import Heard, Heartbeat, HeldTasks
-from scaler.crew import node_of
-from scaler.link import ControlUnavailable
-from scaler.objects import Pod
+from scaler.cluster.objects import Pod
+from scaler.pool.crew import node_of
+from scaler.workers.answers import Heard, Heartbeat, HeldTasks
+from scaler.workers.link import ControlUnavailable
 from tests.scaler.fakes import FakeCluster, Killed
 
 

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scaler.backlog import Backlog, BrokerFailure, Delivery, Unacked
+from scaler.broker.backlog import Backlog, BrokerFailure, Delivery, Unacked
+from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod, Snapshot
 from scaler.contract import InvalidSpec, Policy, Ready, policy_of
-from scaler.count import Count
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind, Pod, Snapshot
-from scaler.pool import Pool
-from scaler.status import Report
+from scaler.pool.count import Count
+from scaler.pool.pool import Pool
+from scaler.pool.status import Report
 from tests.scaler.samples import AT, spec
 
 

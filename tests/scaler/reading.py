@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scaler.backlog import Backlog, BrokerFailure
-from scaler.broker import RedisBroker
+from scaler.broker.backlog import Backlog, BrokerFailure
+from scaler.broker.redis_broker import RedisBroker
 
 
 def point(url_file: Path, url: str) -> None:

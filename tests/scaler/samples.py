@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from scaler.contract import Behavior, Policy, ScalingRules, StepLimit, StepType
-from scaler.count import Count
-from scaler.decision import Observation
+from scaler.pool.count import Count
+from scaler.pool.decision import Observation
 
 AT = 1_704_067_200.0
 """The first second of 2024, as good as any."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaler import contract
-from scaler.cluster import Api
-from scaler.lease import Lease
+from scaler.cluster.client import Api
+from scaler.cluster.lease import Lease
+from scaler.cluster.namespace import Namespace
+from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment
 from scaler.loop import Loop
-from scaler.namespace import Namespace
-from scaler.objects import CeleryObject, ClusterFailure, Deployment
 from tests.conftest import Kubectl
 from tests.scaler.fake_workers import FakeWorkers
 from tests.scaler.fakes import FakeBroker, FakeCluster, FakeTelemetry

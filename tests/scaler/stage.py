@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from scaler.cluster.objects import ClusterFailure, Kind
 from scaler.loop import Loop
-from scaler.objects import ClusterFailure, Kind
 from tests.scaler.fake_workers import FakeWorkers
 from tests.scaler.fakes import FakeBroker, FakeCluster, FakeLease, FakeTelemetry
 from tests.scaler.samples import AT

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from scaler.answers import Answers, Heard, Heartbeat, HeldTasks
-from scaler.crew import Crew, crew_of, node_of
-from scaler.objects import Deployment, Pod
+from scaler.cluster.objects import Deployment, Pod
+from scaler.pool.crew import Crew, crew_of, node_of
+from scaler.workers.answers import Answers, Heard, Heartbeat, HeldTasks
 from tests.scaler.samples import AT
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scaler.backlog import Backlog, BrokerFailure, Unacked
+from scaler.broker.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.count import UNKNOWN, Count
+from scaler.pool.count import UNKNOWN, Count
 
 
 @pytest.mark.parametrize(

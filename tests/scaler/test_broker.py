@@ -7,9 +7,9 @@ import time
 from celery import Celery
 from redis import Redis
 
-from scaler.broker import RedisBroker
+from scaler.broker.redis_broker import RedisBroker
 from scaler.contract import Ready
-from scaler.count import Count
+from scaler.pool.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from scaler.backlog import Backlog, BrokerFailure
-from scaler.broker import ANSWER_SECONDS, RedisBroker
+from scaler.broker.backlog import Backlog, BrokerFailure
+from scaler.broker.redis_broker import ANSWER_SECONDS, RedisBroker
+from scaler.broker.redis_layout import Layout
 from scaler.contract import Ready
-from scaler.count import UNKNOWN, Count
-from scaler.redis_layout import Layout
+from scaler.pool.count import UNKNOWN, Count
 from tests.conftest import RedisServer, free_port
 from tests.scaler.reading import failure_of, point, pointed_at, read
 

@@ -8,9 +8,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from scaler import not_due
-from scaler.broker import RedisBroker
-from scaler.count import Count
+from scaler.broker import not_due
+from scaler.broker.redis_broker import RedisBroker
+from scaler.pool.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 

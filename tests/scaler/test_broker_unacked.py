@@ -14,12 +14,12 @@ from kombu.entity import Exchange, Queue
 from kombu.messaging import Consumer, Producer
 from redis import Redis
 
-from scaler import broker as broker_module
-from scaler import unacked as unacked_module
-from scaler.broker import RedisBroker
+from scaler.broker import redis_broker as broker_module
+from scaler.broker import unacked as unacked_module
+from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.redis_layout import layout_of
 from scaler.contract import Ready
-from scaler.count import UNKNOWN, Count
-from scaler.redis_layout import layout_of
+from scaler.pool.count import UNKNOWN, Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from scaler import contract
-from scaler.lease import Lease
-from scaler.namespace import Namespace
-from scaler.objects import ClusterFailure, Kind
+from scaler.cluster.lease import Lease
+from scaler.cluster.namespace import Namespace
+from scaler.cluster.objects import ClusterFailure, Kind
 from tests.scaler.site import (
     WORKERS,
     Requests,

@@ -13,12 +13,12 @@ import pytest
 import yaml
 from aiohttp import web
 
-from scaler import cluster as cluster_module
-from scaler import wire
-from scaler.cluster import Api
-from scaler.namespace import CELERIES, DEPLOYMENT_SCALE, Namespace
-from scaler.objects import CeleryObject, ClusterFailure, Deployment, Kind
-from scaler.watch import OPENED
+from scaler.cluster import client as cluster_module
+from scaler.cluster import wire
+from scaler.cluster.client import Api
+from scaler.cluster.namespace import CELERIES, DEPLOYMENT_SCALE, Namespace
+from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Kind
+from scaler.cluster.watch import OPENED
 from tests.conftest import free_port
 from tests.scaler.samples import AT
 

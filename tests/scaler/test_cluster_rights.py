@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scaler import contract
-from scaler.drain import VICTIM_COST
-from scaler.objects import ClusterFailure, Kind
+from scaler.cluster.objects import ClusterFailure, Kind
+from scaler.pool.drain import VICTIM_COST
 from tests.scaler.site import (
     WORKERS,
     Requests,

@@ -8,8 +8,8 @@ from functools import partial
 
 import pytest
 
-from scaler import cluster as cluster_module
-from scaler.namespace import Namespace
+from scaler.cluster import client as cluster_module
+from scaler.cluster.namespace import Namespace
 from tests.scaler.site import (
     WORKERS,
     Requests,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from scaler import control as control_module
-from scaler.answers import HeldTasks
-from scaler.control import ControlUnavailable, Link, WorkerControl
-from scaler.count import Count
+from scaler.pool.count import Count
+from scaler.workers import control as control_module
+from scaler.workers.answers import HeldTasks
+from scaler.workers.control import ControlUnavailable, Link, WorkerControl
 from tests.conftest import RedisServer
 from tests.scaler.workers import CeleryWorkers, celery_version
 

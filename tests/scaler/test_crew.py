@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.count import UNKNOWN, Count
-from scaler.crew import BOOT_SECONDS, FRESH_SECONDS, Rest
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.crew import BOOT_SECONDS, FRESH_SECONDS, Rest
 from tests.scaler.samples import AT
 from tests.scaler.team import answers, beat, crew, heard, held, pod
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scaler.contract import Policy, ScalingRules, SelectPolicy
-from scaler.count import UNKNOWN, Count
-from scaler.decision import Decision, ForeignWrite, Memory, Observation, Reason, ScaleEvent, decide
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, ScaleEvent, decide
 from tests.scaler.samples import AT, behavior, observation, percent, pods, policy, rules
 
 AT_LEAST_300 = Count(300, None)

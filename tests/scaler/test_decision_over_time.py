@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from scaler.contract import Policy, ScalingRules, SelectPolicy, StepLimit, StepType
-from scaler.count import UNKNOWN, Count
-from scaler.decision import Memory, Observation, Reason, Wish, decide
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.decision import Memory, Observation, Reason, Wish, decide
 from tests.scaler.samples import AT, behavior, observation, pods, policy, rules
 
 CALM = behavior(down=ScalingRules(stabilization_seconds=60))

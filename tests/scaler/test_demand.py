@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from scaler.broker import RedisBroker
-from scaler.control import WorkerControl
-from scaler.count import Count
-from scaler.heartbeats import HeartbeatListener
-from scaler.link import Link
+from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.redis_layout import Layout
 from scaler.loop import Loop
-from scaler.redis_layout import Layout
+from scaler.pool.count import Count
+from scaler.workers.control import WorkerControl
+from scaler.workers.heartbeats import HeartbeatListener
+from scaler.workers.link import Link
 from tests.scaler.fakes import FakeCluster, FakeLease, FakeTelemetry
 from tests.scaler.workers import CeleryWorkers
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler.count import UNKNOWN, Count
-from scaler.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
 
 NOW = 1000.0
 IDLE = Count.exactly(0)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaler import emptying, lease, loop
+from scaler import emptying, loop
+from scaler.cluster import lease
 from scaler.contract import CRD_NAME, SCALER_NAME, Env
 from scaler.emptying import (
     REFUSE,

@@ -14,9 +14,9 @@ from kombu.connection import Connection
 from kombu.entity import Exchange
 from redis import Redis
 
-from scaler.answers import Heard, Heartbeat
-from scaler.heartbeats import FORGET_SECONDS, HeartbeatListener
-from scaler.link import Link
+from scaler.workers.answers import Heard, Heartbeat
+from scaler.workers.heartbeats import FORGET_SECONDS, HeartbeatListener
+from scaler.workers.link import Link
 from tests.conftest import RedisServer, free_port
 from tests.scaler.workers import CeleryWorkers
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from scaler.lease import DURATION_SECONDS, Lease, LeaseRecord, Spectator
-from scaler.objects import ClusterFailure, Kind
+from scaler.cluster.lease import DURATION_SECONDS, Lease, LeaseRecord, Spectator
+from scaler.cluster.objects import ClusterFailure, Kind
 from tests.scaler.samples import AT
 
 

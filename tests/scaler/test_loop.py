@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scaler.backlog import BrokerFailure
+from scaler.broker.backlog import BrokerFailure
+from scaler.cluster.objects import ReplicasOwner
 from scaler.contract import Ready
-from scaler.count import UNKNOWN
-from scaler.objects import ReplicasOwner
+from scaler.pool.count import UNKNOWN
 from tests.scaler.stage import AT_ONCE, Stage
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from scaler.backlog import Unacked
-from scaler.drain import VICTIM_COST
-from scaler.link import ControlUnavailable
+from scaler.broker.backlog import Unacked
+from scaler.pool.drain import VICTIM_COST
+from scaler.workers.link import ControlUnavailable
 from tests.scaler.stage import AT_ONCE, Stage
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaler.answers import HeldTasks
-from scaler.backlog import Delivery, Unacked
-from scaler.link import ControlUnavailable
-from scaler.objects import Kind
+from scaler.broker.backlog import Delivery, Unacked
+from scaler.cluster.objects import Kind
+from scaler.workers.answers import HeldTasks
+from scaler.workers.link import ControlUnavailable
 from tests.scaler.fake_workers import FakeWorkers
 from tests.scaler.fakes import Killed
 from tests.scaler.stage import Stage, failure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from scaler.objects import CeleryObject, Kind
+from scaler.cluster.objects import CeleryObject, Kind
 from tests.scaler.fakes import FakeCluster, FakeLease
 from tests.scaler.stage import TWO_A_MINUTE, Stage, failure
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scaler.objects import ClusterFailure, Kind
+from scaler.cluster.objects import ClusterFailure, Kind
 from tests.scaler.fakes import FakeBroker, FakeCluster, FakeLease
 from tests.scaler.samples import AT
 from tests.scaler.stage import Stage, failure, until

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scaler.backlog import Unacked
+from scaler.broker.backlog import Unacked
 from tests.scaler.stage import AT_ONCE, Stage
 
 

@@ -16,9 +16,9 @@ from kombu.connection import Connection
 from kombu.pidbox import Mailbox as KombuMailbox
 from redis import Redis
 
-from scaler.control import WorkerControl
-from scaler.link import Command, ControlUnavailable, Link
-from scaler.mailbox import ANSWER_SECONDS, Mailbox
+from scaler.workers.control import WorkerControl
+from scaler.workers.link import Command, ControlUnavailable, Link
+from scaler.workers.mailbox import ANSWER_SECONDS, Mailbox
 from tests.conftest import RedisServer, free_port
 from tests.scaler.workers import CeleryWorkers
 
@@ -130,7 +130,7 @@ def test_a_killed_caller_leaves_one_list_that_its_successor_empties(
 ) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from scaler.link import *; from scaler.mailbox import *\n"
+        "from scaler.workers.link import *; from scaler.workers.mailbox import *\n"
         "mailbox = Mailbox(Link(url_file=Path(sys.argv[1]), name='test'))\n"
         "mailbox.ask([Command('active', frozenset('ab'))], 0); print(flush=True); time.sleep(60)"
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kombu.transport.redis import Channel
 from kombu.transport.virtual.exchange import TopicExchange
 
-from scaler.redis_layout import (
+from scaler.broker.redis_layout import (
     Address,
     Binding,
     Entry,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scaler.broker.redis_layout import Layout
 from scaler.contract import Env
-from scaler.redis_layout import Layout
 from scaler.settings import Settings, WrongEnvironment, load
 
 NEEDED: dict[str, str] = {

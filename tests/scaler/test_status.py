@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.contract import Ready
-from scaler.count import UNKNOWN, Count
-from scaler.decision import Decision, Memory, Reason, ScaleEvent
-from scaler.status import (
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.decision import Decision, Memory, Reason, ScaleEvent
+from scaler.pool.status import (
     FIELDS,
     Report,
     agreed,

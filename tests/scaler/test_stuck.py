@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from scaler.crew import Rest
-from scaler.stuck import STUCK_SECONDS, stuck, suspects
+from scaler.pool.crew import Rest
+from scaler.pool.stuck import STUCK_SECONDS, stuck, suspects
 from tests.scaler.samples import AT
 from tests.scaler.team import answers, beat, heard, held, pod
 

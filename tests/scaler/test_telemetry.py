@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 import structlog
 
-from scaler.backlog import Backlog, BrokerFailure, Unacked
+from scaler.broker.backlog import Backlog, BrokerFailure, Unacked
+from scaler.cluster.objects import ClusterFailure, Kind
 from scaler.contract import Ready
-from scaler.count import UNKNOWN, Count
-from scaler.decision import Decision, Memory, Reason
-from scaler.drain import Leaving, Plan
-from scaler.objects import ClusterFailure, Kind
-from scaler.pool import Pool
-from scaler.status import Report
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.decision import Decision, Memory, Reason
+from scaler.pool.drain import Leaving, Plan
+from scaler.pool.pool import Pool
+from scaler.pool.status import Report
 from scaler.telemetry import Telemetry, serve
 from tests.conftest import free_port
 from tests.scaler.fakes import FakeCluster

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from scaler.count import Count
-from scaler.redis_layout import Layout
-from scaler.unacked import Attribution, Command
+from scaler.broker.redis_layout import Layout
+from scaler.broker.unacked import Attribution, Command
+from scaler.pool.count import Count
 
 
 class Hash:

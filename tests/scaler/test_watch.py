@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from scaler import watch
-from scaler.objects import ClusterFailure, Kind
-from scaler.watch import OPENED, Watched
+from scaler.cluster import watch
+from scaler.cluster.objects import ClusterFailure, Kind
+from scaler.cluster.watch import OPENED, Watched
 
 
 def thing(name: str, version: int, value: str = "") -> Any:

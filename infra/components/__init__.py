@@ -1,0 +1,1 @@
+"""What a stack consists of, one component per file; `infra.program` composes them."""

@@ -1,0 +1,126 @@
+"""What the program reads of the cluster before it declares anything, and what makes it stop there.
+
+It owns the refusals that must come before the first write, each with its cure: no cluster, a context
+that is not there, rights that lack, a namespace that is another stack's or that somebody else made, a
+Secret that should be there and is not. It writes nothing; the requests are in `infra.live.cluster`.
+
+`infra.lifecycle` asks more at the preview's end, when the declaration is complete (`infra.live.preflight`).
+Rendered manifests and tests skip all this by handing `deploy` a `FirstLook` of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pulumi
+
+from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
+from infra.live.kubeconfig import NoCluster
+from infra.live.preflight import NEEDED_RIGHTS
+from infra.settings import Settings
+from scaler import contract
+
+STACK_LABEL = f"{contract.GROUP}/stack"
+"""On the namespace that a stack made, with the stack's name."""
+
+
+class CannotStart(pulumi.RunError):
+    """Why nothing was changed. A RunError: Pulumi prints its text, no traceback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
+    """The cluster as it was found."""
+
+    cluster_uid: str = ""
+    """"" where it is not known."""
+    schema_revision: int | None = None
+    """Of the live CRD; None where there is none."""
+
+
+class Live(Protocol):
+    """The cluster, as far as the first look asks it."""
+
+    description: str
+
+    def uid(self) -> str: ...
+    def read_schema_revision(self) -> int | None: ...
+    def read_stack(self, namespace: str) -> str: ...
+    def read_namespace_labels(self, name: str) -> Mapping[str, str] | None: ...
+    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None: ...
+    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+
+
+def look(settings: Settings) -> FirstLook:
+    """Read the cluster that the settings name. Raises CannotStart."""
+    try:
+        with Cluster(settings.context, settings.kubeconfig) as live:
+            refusals = list(refusals_of(settings, live))
+            if not refusals:
+                return FirstLook(cluster_uid=live.uid(), schema_revision=live.read_schema_revision())
+    except (NoCluster, ClusterUnavailable, NotAllowed) as why:
+        refusals = [f"{why}."]
+    listed = "\n".join(f"  {refusal}" for refusal in refusals)
+    raise CannotStart(f"stack {settings.stack} cannot be deployed, nothing was changed.\n{listed}")
+
+
+def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
+    """Every reason not to begin, with its cure."""
+    namespace = settings.namespace
+    labels = live.read_namespace_labels(namespace)
+    owner = live.read_stack(namespace) if labels is not None else ""
+    maker = (labels or {}).get(STACK_LABEL, "")
+    other = next((name for name in (owner, maker) if name and name != settings.stack), "")
+    if other:
+        yield (
+            f"namespace {namespace} is stack {other}'s: two stacks in one namespace would overwrite each "
+            "other's objects, and destroying one would take the other with it. Choose another: "
+            "pulumi config set namespace NAME"
+        )
+    elif labels is None and not settings.create_namespace:
+        yield (
+            f"namespace {namespace} is not there, and createNamespace is false. "
+            f"Make it (kubectl create namespace {namespace}), or: pulumi config set createNamespace true"
+        )
+    elif labels is not None and settings.create_namespace and not maker:
+        yield (
+            f"namespace {namespace} is there and no stack made it: creating it would fail, and destroying "
+            "the stack would remove what else is in it. Use it as it is: "
+            "pulumi config set createNamespace false, or choose another: pulumi config set namespace NAME"
+        )
+    if not owner:
+        yield from _rights(settings, live)
+    for name, keys in (
+        (settings.existing_secret, ("password", "url")),
+        (settings.flower_auth_secret, ("basic-auth",)),
+    ):
+        yield from _secret(live, namespace, name, keys) if name else ()
+
+
+def _rights(settings: Settings, live: Live) -> Iterator[str]:
+    """Once the stack is there, a right that lacks shows with the one object that needs it."""
+    namespaces = [("create", "", "namespaces")] if settings.create_namespace else []
+    claims = [("create", "", "persistentvolumeclaims")] if settings.redis_persistence["enabled"] else []
+    denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims])
+    if denied:
+        yield (
+            f"{live.description} does not let you {', '.join(denied)} in namespace {settings.namespace}. "
+            "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
+        )
+
+
+def _secret(live: Live, namespace: str, name: str, wanted: Iterable[str]) -> Iterator[str]:
+    try:
+        keys = live.read_secret_keys(namespace, name)
+    except NotAllowed:
+        return  # who may deploy need not be able to read Secrets
+    if keys is None:
+        made = " ".join(f"--from-literal={key}=..." for key in wanted)
+        yield (
+            f"Secret {name} is not in namespace {namespace}. "
+            f"Make it: kubectl create secret generic {name} -n {namespace} {made}"
+        )
+    elif lacking := sorted(set(wanted) - keys):
+        yield f"Secret {name} in namespace {namespace} lacks {', '.join(lacking)}. Add it."

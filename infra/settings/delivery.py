@@ -1,0 +1,56 @@
+"""What the settings mean for a message between broker and worker: how many one process holds, how long.
+
+It owns the arithmetic and Celery's and kombu's own defaults where a setting leaves the choice to the app.
+How the settings reach a worker is in `infra.components.workers`; what is unwise about them, in
+`infra.settings.lint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from infra.settings.fields import Settings
+from infra.settings.pool import Pool
+from scaler import contract
+
+CELERY_PREFETCH: Final = 4
+"""`worker_prefetch_multiplier` of an app that does not set it (celery/app/defaults.py)."""
+KOMBU_VISIBILITY_SECONDS: Final = 3600
+"""`visibility_timeout` of an app that does not set it (kombu/transport/redis.py)."""
+
+
+def prefetched(pool: Pool) -> int:
+    """Messages that a worker holds for each process, the one that is acknowledged late included."""
+    return 1 if pool.disable_prefetch else pool.prefetch_multiplier or CELERY_PREFETCH
+
+
+def tasks_of_a_process(pool: Pool) -> int:
+    """Tasks that one process may have before it, the running one included.
+
+    A task that is acknowledged when it begins makes room for a further message, unless prefetch is off.
+    """
+    return prefetched(pool) + (0 if pool.acks_late or pool.disable_prefetch else 1)
+
+
+def held_seconds(pool: Pool) -> int:
+    """The longest that a worker may hold a message without acknowledging it: until its time has come, and
+    until those before it in the same process are done."""
+    return pool.eta_horizon_seconds + prefetched(pool) * pool.longest_task_seconds
+
+
+def drain_seconds(pool: Pool) -> int:
+    """The deadline of a drain. Its end kills nothing, so it is long enough for the worst case by default."""
+    worst = tasks_of_a_process(pool) * pool.longest_task_seconds
+    return pool.drain_seconds or min(max(pool.grace_period_seconds, worst), contract.MAX_DRAIN_SECONDS)
+
+
+def transport_options(settings: Settings) -> Mapping[str, Any]:
+    """`broker_transport_options` as one value: Celery replaces the app's whole dictionary by it."""
+    timeout = settings.visibility_timeout_seconds
+    return {**settings.broker_transport_options, **({"visibility_timeout": timeout} if timeout else {})}
+
+
+def visibility_seconds(settings: Settings) -> float:
+    """Seconds until an unacknowledged message is delivered again."""
+    return float(transport_options(settings).get("visibility_timeout", KOMBU_VISIBILITY_SECONDS))

@@ -1,0 +1,185 @@
+"""Which workers leave, and when: the handshake of a scale-in as a pure function.
+
+`plan` owns the order of steps that keeps a running task from being killed. It chooses the victims,
+says which of them must stop consuming, waits until they have nothing left, has them marked, and lets
+the replicas fall only when the ReplicaSet can but take exactly the marked pods. It refuses to remove a
+pod of which something is unknown. It sends nothing: `scaler.workers.control` speaks to the workers,
+`scaler.cluster.client` to Kubernetes, and `scaler.loop` carries `Leaving` from tick to tick on the object's
+status, so that the next scaler finishes or undoes what this one began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from scaler.pool.count import Count
+
+VICTIM_COST: Final = -1000
+"""`controller.kubernetes.io/pod-deletion-cost` of a drained pod; a pod that has none counts as 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """One pod of the pool's Deployment, with what its Celery worker said."""
+
+    pod: str
+    created_at: float
+    replica_set: str
+    tasks: Count
+    """Running, and prefetched and due. A worker that does not answer has `UNKNOWN` tasks."""
+    stopped: bool = False
+    """It said that it consumes from none of the pool's queues."""
+    settled: bool = True
+    """Scheduled, running and ready. The ReplicaSet removes a pod that is not before it looks at costs."""
+    terminating: bool = False
+    deletion_cost: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A victim, and since when."""
+
+    pod: str
+    since: float
+
+
+class DrainReason(StrEnum):
+    """Reasons of the condition Draining."""
+
+    NOT_DRAINING = "NotDraining"
+    WAITING_FOR_TASKS = "WaitingForTasks"
+    WAITING_FOR_PODS = "WaitingForPods"
+    ROLLING_OUT = "RollingOut"
+    TAKEN_BACK = "TakenBack"
+    DEADLINE = "DrainDeadline"
+    REMOVING = "Removing"
+    DEMAND_UNKNOWN = "DemandUnknown"
+    WORKERS_SILENT = "WorkersSilent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one tick does about the workers that leave, in this order."""
+
+    leaving: tuple[Leaving, ...] = ()
+    """To be on the status before anything below is sent."""
+    stop: frozenset[str] = frozenset()
+    """Pods to send `cancel_consumer`, on every tick: a worker that restarted consumes again."""
+    resume: frozenset[str] = frozenset()
+    """Pods to send `add_consumer` and to take the mark from."""
+    mark: frozenset[str] = frozenset()
+    """Drained pods that do not carry the mark yet."""
+    remove: int = 0
+    """By how many `/scale` falls: all of them are marked, and nothing else can be taken."""
+    reason: DrainReason = DrainReason.NOT_DRAINING
+    message: str = "no worker is leaving"
+
+
+def plan(
+    workers: Collection[Worker],
+    leaving: tuple[Leaving, ...],
+    *,
+    excess: int,
+    at: float,
+    deadline_seconds: float,
+    rolling_out: bool = False,
+) -> Plan:
+    """Plan one tick of a pool that has `excess` workers more than desired (0 or less: none).
+
+    1. Those that are gone or terminating are no longer leaving.
+    2. No excess, a roll-out in progress, or a victim past the deadline: the victims are taken back.
+       A deadline cancels the drain, it does not kill.
+    3. Victims: as many as there is excess, those with the fewest tasks, then the youngest; of those
+       chosen before, the busiest is given back first. A worker that does not answer is never chosen.
+    4. Victims stop consuming; one that said so and has nothing left is drained, and is marked.
+    5. Marked pods go when every other pod would be taken after them.
+    """
+    present = {worker.pod: worker for worker in workers if not worker.terminating}
+    staying = tuple(victim for victim in leaving if victim.pod in present)
+    if excess <= 0:
+        return _take_back(present, staying, DrainReason.TAKEN_BACK, "the demand needs every worker again")
+    if rolling_out or len({worker.replica_set for worker in workers}) > 1:
+        return _take_back(present, staying, DrainReason.ROLLING_OUT, "no scale-in during a roll-out")
+    late = [victim.pod for victim in staying if at - victim.since > deadline_seconds]
+    if late:
+        sentence = f"{', '.join(late)} still had tasks after {deadline_seconds:.0f} s"
+        return _take_back(present, staying, DrainReason.DEADLINE, sentence)
+
+    victims = _choose(present, staying, excess, at)
+    names = frozenset(victim.pod for victim in victims)
+    resume = frozenset(victim.pod for victim in staying) - names
+    drained = frozenset(pod for pod in names if _drained(present[pod]))
+    marked = frozenset(pod for pod in drained if present[pod].deletion_cost <= VICTIM_COST)
+    blocking = sorted(
+        pod
+        for pod, worker in present.items()
+        if pod not in marked and (not worker.settled or worker.deletion_cost <= VICTIM_COST)
+    )
+    reason, message = _say(present, names, marked, blocking)
+    return Plan(
+        leaving=victims,
+        stop=names,
+        resume=resume,
+        mark=drained - marked,
+        remove=0 if blocking else len(marked),
+        reason=reason,
+        message=message,
+    )
+
+
+def _take_back(
+    present: dict[str, Worker], leaving: tuple[Leaving, ...], reason: DrainReason, message: str
+) -> Plan:
+    marked = {pod for pod, worker in present.items() if worker.deletion_cost <= VICTIM_COST}
+    resume = frozenset(victim.pod for victim in leaving) | marked
+    if not resume and reason is not DrainReason.ROLLING_OUT:
+        return Plan(leaving=())
+    return Plan(leaving=(), resume=resume, reason=reason, message=message)
+
+
+def _choose(
+    present: dict[str, Worker], staying: tuple[Leaving, ...], excess: int, at: float
+) -> tuple[Leaving, ...]:
+    def by_tasks(worker: Worker) -> tuple[int, float]:
+        return (10**9 if worker.tasks.high is None else worker.tasks.high, -worker.created_at)
+
+    def marked_first(victim: Leaving) -> tuple[bool, int, float]:
+        # One that `/scale` has let go may be on its way already, and answers no more.
+        worker = present[victim.pod]
+        return (worker.deletion_cost > VICTIM_COST, *by_tasks(worker))
+
+    kept = sorted(staying, key=marked_first)[:excess]
+    chosen = {victim.pod for victim in staying}
+    candidates = sorted(
+        (
+            worker
+            for worker in present.values()
+            if worker.pod not in chosen and worker.settled and worker.tasks.high is not None
+        ),
+        key=by_tasks,
+    )
+    return (*kept, *(Leaving(worker.pod, at) for worker in candidates[: excess - len(kept)]))
+
+
+def _drained(worker: Worker) -> bool:
+    return worker.stopped and worker.tasks.high == 0
+
+
+def _say(
+    present: dict[str, Worker], names: frozenset[str], marked: frozenset[str], blocking: list[str]
+) -> tuple[DrainReason, str]:
+    if not names:
+        return DrainReason.WAITING_FOR_PODS, "no worker can be chosen: none of them is ready and answers"
+    if marked and not blocking:
+        return DrainReason.REMOVING, f"{', '.join(sorted(marked))} finished, to be removed now"
+    busy = sorted(pod for pod in names if not _drained(present[pod]))
+    if busy:
+        left = ", ".join(f"{pod} ({present[pod].tasks})" for pod in busy)
+        return DrainReason.WAITING_FOR_TASKS, f"waiting for the tasks of {left}"
+    if not marked:
+        return DrainReason.REMOVING, f"{', '.join(sorted(names))} finished, to be marked for removal"
+    others = ", ".join(blocking)
+    return DrainReason.WAITING_FOR_PODS, f"{others} would be removed first: waiting until it is ready"
