@@ -1,9 +1,9 @@
-"""Owns the ledger: what the tasks themselves say they did, kept outside broker and result backend.
+"""Owns the ledger: what producer and tasks themselves say they did, kept outside broker and result backend.
 
-Each process appends JSON lines to a file of its own in the folder LEDGER_DIR, one when a task
-starts and one when it has finished, and each line is on the disk before the task goes on. So the
-ledger tells the truth about a task whose worker was killed, whatever the broker remembers.
-Reading it, and telling lost from killed from repeated, is the end-to-end tests' part.
+Each process appends JSON lines to a file of its own in the folder LEDGER_DIR: one for each task that the
+broker has accepted, one when a task starts and one when it has finished. Each line is on the disk before
+its writer goes on. So the ledger tells the truth about a task whose worker was killed, whatever the broker
+remembers. Reading it, and telling lost from killed from repeated, is the end-to-end tests' part.
 """
 
 from __future__ import annotations
@@ -12,15 +12,25 @@ import json
 import os
 import socket
 import time
+import uuid
 from pathlib import Path
 
 
-def start(task_id: str, *, attempt: int, redelivered: bool) -> None:
-    _append({"event": "start", "id": task_id, "attempt": attempt, "redelivered": redelivered})
+def published(task_id: str) -> None:
+    """To be called when the broker has accepted the message, and not before."""
+    _append({"event": "published", "id": task_id})
 
 
-def finish(task_id: str) -> None:
-    _append({"event": "finish", "id": task_id})
+def start(task_id: str, *, retries: int, redelivered: bool) -> str:
+    """Returns the attempt: a name for this one run of the task, which no other run of it has."""
+    attempt = uuid.uuid4().hex
+    entry = {"id": task_id, "attempt": attempt, "retries": retries, "redelivered": redelivered}
+    _append({"event": "start", **entry})
+    return attempt
+
+
+def finish(task_id: str, attempt: str) -> None:
+    _append({"event": "finish", "id": task_id, "attempt": attempt})
 
 
 def _append(entry: dict[str, object]) -> None:

@@ -4,7 +4,7 @@ Broker and result backend come from Celery's own variables, CELERY_BROKER_URL an
 CELERY_RESULT_BACKEND: an application that runs in a fleet needs no setting of ours. Messages are
 JSON, Celery's default, and nothing else is accepted.
 What `record` leaves behind is described in `sample_app.ledger`; the page that publishes these
-tasks is `sample_app.app`.
+tasks is `sample_app.app`, and `sample_app.producer` keeps a number of them outstanding.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def cpu(ms: int) -> int:
 def record(self: Any, id: str, seconds: float) -> None:  # noqa: A002  # the ledger's word
     """Like `sleep`, with an entry in the ledger before and after."""
     delivery = self.request.delivery_info or {}
-    ledger.start(id, attempt=self.request.retries, redelivered=bool(delivery.get("redelivered")))
+    redelivered = bool(delivery.get("redelivered"))
+    attempt = ledger.start(id, retries=self.request.retries, redelivered=redelivered)
     time.sleep(seconds)
-    ledger.finish(id)
+    ledger.finish(id, attempt)

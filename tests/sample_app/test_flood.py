@@ -48,7 +48,12 @@ def test_every_recorded_task_starts_and_finishes_once(page: Page, ledger: Path) 
     for event in ("start", "finish"):
         assert sorted(str(entry["id"]) for entry in entries if entry["event"] == event) == published
     assert all(entry["pod"] for entry in entries)
-    assert {entry["attempt"] for entry in entries if entry["event"] == "start"} == {0}
+    attempts = {
+        event: {e["attempt"] for e in entries if e["event"] == event} for event in ("start", "finish")
+    }
+    assert attempts["start"] == attempts["finish"]
+    assert len(attempts["start"]) == len(published)
+    assert {entry["retries"] for entry in entries if entry["event"] == "start"} == {0}
 
 
 @pytest.mark.parametrize(
