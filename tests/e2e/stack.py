@@ -63,11 +63,12 @@ class Stack:
     settings: dict[str, str]
     published: list[str] = field(default_factory=list)
     """The ids of all recorded tasks, as they were asked for."""
+    change: Callable[[Manifest], Manifest] = field(default_factory=lambda: with_ledger)
 
     def apply(self, **changes: object) -> None:
         """Deploy the stack, or what has changed of it, as rendered manifests."""
         self.settings |= {key: str(value) for key, value in changes.items()}
-        rendered.apply(self.cluster, "local", self.settings, change=with_ledger)
+        rendered.apply(self.cluster, "local", self.settings, change=self.change)
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
