@@ -115,8 +115,12 @@ class Stack:
         """Every Deployment available, the object Ready, the fewest workers running, nothing to do."""
         self.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=50s")
         self.wait(
-            lambda: self.condition("Ready")[0] == "True" and self.settled(LEAST),
-            f"Ready with {LEAST} idle workers",
+            lambda: (
+                self.condition("Ready")[0] == "True"
+                and self.condition("Active") == ("False", "NoDemand")
+                and self.settled(LEAST)
+            ),
+            f"Ready with {LEAST} idle workers, each heard of",
             60,
         )
 
