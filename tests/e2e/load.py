@@ -1,22 +1,19 @@
 """Owns a load that breathes, so that its pool grows and shrinks again and again, and what became of it.
 
-The producer runs beside the sample application and is told over its stdin how many recorded tasks are to be
-outstanding. Each fall of the Deployment's replicas is noted with the pods of that moment; the ledger tells
-afterwards what they ran.
+The producer runs beside the sample application and is told how many recorded tasks are to be outstanding.
+Each fall of the Deployment's replicas is noted with the pods of that moment; the ledger tells afterwards what
+they ran.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from tests.e2e.stack import WORKERS, Stack
+from tests.e2e.stack import LEDGER, WORKERS, Stack
 
 QUEUE = "celery"
 
@@ -36,52 +33,42 @@ class Fall:
         return any(running.get(pod) for pod in self.pods[: self.by])
 
 
-@dataclass(slots=True)
+ORDERS, REPORTS, PID = f"{LEDGER}/orders", f"{LEDGER}/reports", f"{LEDGER}/orders.pid"
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     stack: Stack
     batch: str
-    _producer: subprocess.Popen[str]
-    report: dict[str, Any] = field(default_factory=dict)
-    """The producer's last."""
 
     def order(self, outstanding: int, *, longest: float = 30.0) -> None:
         order = {"queue": QUEUE, "outstanding": outstanding, "batch": self.batch, "longest": longest}
-        assert self._producer.stdin is not None
-        self._producer.stdin.write(json.dumps(order) + "\n")
-        self._producer.stdin.flush()
+        in_sample_app(self.stack, f"cat >> {ORDERS}", stdin=json.dumps(order) + "\n")
 
     def outstanding(self) -> int | None:
         """Published and not finished; None before the first report."""
-        queues = self.report.get("queues", {})
+        report = in_sample_app(self.stack, f"tail -n 1 {REPORTS}")
+        queues = json.loads(report)["queues"] if report else {}
         return queues[QUEUE]["outstanding"] if QUEUE in queues else None
-
-    def follow(self) -> None:
-        assert self._producer.stdout is not None
-        for line in self._producer.stdout:
-            self.report = json.loads(line)
 
 
 @contextmanager
 def load(stack: Stack, batch: str) -> Iterator[Load]:
-    words = [
-        *stack.cluster.kubectl_words(),
-        f"--namespace={stack.namespace}",
-        *("exec", "--stdin", "deployment/sample-app", "--", "python3", "-m", "sample_app.producer"),
-    ]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as producer:
-        made = Load(stack, batch, producer)
-        reader = threading.Thread(target=made.follow, daemon=True)
-        reader.start()
-        try:
-            yield made
-        finally:
-            assert producer.stdin is not None
-            producer.stdin.close()
-            try:
-                producer.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                producer.kill()
-            reader.join(5)
+    """Orders and reports go through files: one stream of `kubectl exec` for minutes was seen to stall."""
+    follow = f"echo $$ > {PID}; exec tail -f -n +1 {ORDERS}"
+    produce = f"sh -c '{follow}' | python3 -m sample_app.producer > {REPORTS}"
+    in_sample_app(
+        stack, f": > {ORDERS}; : > {REPORTS}; ({produce}) < /dev/null > {LEDGER}/producer.log 2>&1 &"
+    )
+    try:
+        yield Load(stack, batch)
+    finally:
+        in_sample_app(stack, f"kill $(cat {PID})")
+
+
+def in_sample_app(stack: Stack, script: str, stdin: str | None = None) -> str:
+    words = ("exec", "--stdin", "deployment/sample-app", "--", "sh", "-c", script)
+    return stack.kubectl(*words, stdin=stdin or "")
 
 
 class Watcher:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 
 import pytest
 
@@ -36,15 +37,26 @@ BREATHING = {
 }
 
 
-def breathe(stack: Stack, *, scale_ins: int, seconds: float) -> tuple[Verdict, list[Fall], int]:
-    """Load and pause in turn until there were enough scale-ins; then wait until nothing is left.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breath:
+    falls: list[Fall]
+    with_victim: int
+    """Of the falls: those with a task on a pod that the ReplicaSet would have taken."""
+    verdict: Verdict
 
-    The verdict, the falls, and how many of them had a task on a pod that the ReplicaSet would have taken.
-    """
+    def __str__(self) -> str:
+        removed = sum(fall.by for fall in self.falls)
+        return f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim: {self.verdict}"
+
+
+def breathe(stack: Stack, *, scale_ins: int, with_victim: int, seconds: float) -> Breath:
+    """Load and pause in turn until there were enough scale-ins; then wait until nothing is left."""
     watcher = Watcher(stack)
     began = time.monotonic()
     with load(stack, "breath") as producer:
-        while watcher.removed < scale_ins and time.monotonic() - began < seconds:
+        while time.monotonic() - began < seconds and (
+            len(watcher.falls) < scale_ins or victims(watcher.falls, stack) < with_victim
+        ):
             producer.order(HIGH)
             grown = time.monotonic() + 30
             while len(stack.worker_pods()) < 4 and time.monotonic() < grown:
@@ -54,24 +66,36 @@ def breathe(stack: Stack, *, scale_ins: int, seconds: float) -> tuple[Verdict, l
             while len(stack.worker_pods()) > 1 and time.monotonic() < rest:
                 watcher.look(time.time())
         producer.order(0)
-        stack.wait(lambda: producer.outstanding() == 0, "no task left", 90)
+        stack.wait(lambda: not stack.sight().waiting and not running(stack), "no task left", 90)
     entries = entries_of(stack.ledger())
-    with_victim = sum(fall.would_have_killed(running_at(entries, fall.at - 0.5)) for fall in watcher.falls)
-    return judge(published_in(entries), entries), watcher.falls, with_victim
+    return Breath(
+        falls=watcher.falls,
+        with_victim=victims(watcher.falls, stack),
+        verdict=judge(published_in(entries), entries),
+    )
+
+
+def victims(falls: list[Fall], stack: Stack) -> int:
+    entries = entries_of(stack.ledger())
+    return sum(fall.would_have_killed(running_at(entries, fall.at - 0.5)) for fall in falls)
+
+
+def running(stack: Stack) -> bool:
+    """Whether a pod that still lives runs a task."""
+    return bool(running_at(entries_of(stack.ledger()), time.time()).keys() & stack.worker_pods().keys())
 
 
 def test_no_scale_in_ends_a_task(new_stack: NewStack, capsys: pytest.CaptureFixture[str]) -> None:
     stack = new_stack()
     stack.apply(**BREATHING)
 
-    verdict, falls, with_victim = breathe(stack, scale_ins=SCALE_INS, seconds=600)
+    breath = breathe(stack, scale_ins=SCALE_INS, with_victim=WITH_VICTIM, seconds=600)
 
-    removed = sum(fall.by for fall in falls)
     with capsys.disabled():
-        print(f"\n{removed} workers removed in {len(falls)} steps, {with_victim} with a victim: {verdict}")
-    assert removed >= SCALE_INS
-    assert with_victim >= min(WITH_VICTIM, len(falls))
-    assert verdict.clean, verdict
+        print(f"\n{breath}")
+    assert len(breath.falls) >= SCALE_INS
+    assert breath.with_victim >= WITH_VICTIM
+    assert breath.verdict.clean, breath.verdict
 
 
 def test_without_the_handshake_the_ledger_shows_killed_tasks(
@@ -81,12 +105,12 @@ def test_without_the_handshake_the_ledger_shows_killed_tasks(
     stack.change = without_handshake
     stack.apply(**BREATHING)
 
-    verdict, falls, _ = breathe(stack, scale_ins=6, seconds=240)
+    breath = breathe(stack, scale_ins=3, with_victim=2, seconds=240)
 
     with capsys.disabled():
-        print(f"\nhandshake off, {sum(fall.by for fall in falls)} workers removed: {verdict}")
-    assert falls
-    assert verdict.lost or verdict.killed or verdict.repeated
+        print(f"\nhandshake off: {breath}")
+    assert breath.falls
+    assert breath.verdict.lost or breath.verdict.killed or breath.verdict.repeated
 
 
 def without_handshake(manifest: Manifest) -> Manifest:
