@@ -73,6 +73,8 @@ class FleetLifecycleArgs:
     stack: pulumi.Input[str]
     """Its name: `pulumi.get_stack()` answers "stack" in a provider's process."""
     deployments: pulumi.Input[list[str]]
+    shadow: pulumi.Input[list[str]] = field(default_factory=list)
+    """Of them, those that the scaler only watches: another autoscaler may be there."""
     celeries: pulumi.Input[dict[str, str]] = field(default_factory=dict)
     """Name of each `Celery` object, and a digest of its spec."""
     config_digest: pulumi.Input[str] = ""

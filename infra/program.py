@@ -76,6 +76,11 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
             kubeconfig_path=settings.kubeconfig,
             stack=settings.stack,
             deployments=[part.deployment_name for part in running],
+            shadow=[
+                contract.worker_deployment_name(pool.name)
+                for pool in settings.pools
+                if pool.mode == contract.Mode.SHADOW
+            ],
             celeries=dict(objects.digests),
             config_digest=_digest([part.template for part in running]),
             ready_timeout_seconds=settings.ready_timeout_seconds,

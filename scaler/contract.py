@@ -30,7 +30,7 @@ POOL_LABEL: Final = f"{GROUP}/pool"
 """Label on a pool's worker Deployment, its pods and its `Celery` object; the value is the pool's name."""
 
 HTTP_PORT: Final = 8080
-"""Where the scaler serves /healthz and /metrics."""
+"""Where the scaler serves its page, /healthz and /metrics."""
 
 MAX_REPLICAS: Final = 1000
 MAX_CONCURRENCY: Final = 1000
@@ -70,6 +70,9 @@ class Env(StrEnum):
     EVENT_EXCHANGE = "CELERY_FLEET_EVENT_EXCHANGE"
     HANDSHAKE = "CELERY_FLEET_HANDSHAKE"
     LOG_LEVEL = "CELERY_FLEET_LOG_LEVEL"
+    PAGE_PREFIX = "CELERY_FLEET_PAGE_PREFIX"
+    FLOWER_URL = "CELERY_FLEET_FLOWER_URL"
+    GRAFANA_URL = "CELERY_FLEET_GRAFANA_URL"
 
 
 RBAC_RULES: Final[tuple[Mapping[str, Sequence[str]], ...]] = (
@@ -181,6 +184,13 @@ class Behavior:
     )
 
 
+class Mode(StrEnum):
+    """Whether the scaler acts on a pool or only says what it would do."""
+
+    ACTIVE = "active"
+    SHADOW = "shadow"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What one `Celery` object asks of the scaler."""
@@ -194,6 +204,8 @@ class Policy:
     concurrency: int = DEFAULT_CONCURRENCY
     behavior: Behavior = field(default_factory=Behavior)
     paused: bool = False
+    mode: Mode = Mode.ACTIVE
+    """In shadow nothing is written to the Deployment and nothing is told to the workers."""
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     """Seconds from the choice of a victim until its drain is cancelled and it works on; nothing is killed."""
 
@@ -233,6 +245,7 @@ def policy_of(spec: Mapping[str, Any]) -> Policy:
         concurrency=_integer(worker, "concurrency", DEFAULT_CONCURRENCY, 1, MAX_CONCURRENCY),
         behavior=_behavior(_mapping(target, "behavior")),
         paused=bool(target.get("paused", False)),
+        mode=_mode(target),
         drain_seconds=_integer(target, "drainSeconds", DEFAULT_DRAIN_SECONDS, 1, MAX_DRAIN_SECONDS),
     )
 
@@ -247,6 +260,13 @@ def queues_of(text: object) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise InvalidSpec(QUEUE_TWICE.message)
     return names
+
+
+def _mode(target: Mapping[str, Any]) -> Mode:
+    value = target.get("mode", Mode.ACTIVE)
+    if value not in tuple(Mode):
+        raise InvalidSpec(f"mode must be one of {', '.join(Mode)}, not {value!r}")
+    return Mode(value)
 
 
 def _average_value(target: Mapping[str, Any]) -> int:

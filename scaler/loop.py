@@ -21,7 +21,7 @@ from typing import Final, Protocol
 
 from scaler.broker.backlog import Backlog, BrokerFailure
 from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Kind, Snapshot
-from scaler.contract import Ready
+from scaler.contract import Mode, Ready
 from scaler.pool import status
 from scaler.pool.handshake import costs_of
 from scaler.pool.lookout import sights_of
@@ -297,9 +297,9 @@ class Loop:
         at, deployment = sight.at, sight.deployment
         report, step = pool.judge(sight)
         pool.ready = report.ready
-        self._telemetry.judged(pool, report, deployment)
         # What may be out of date is good enough to report, not to act on.
         acts = leading and snapshot.failure is None and at >= max(pool.scale_retry_at, pool.status_retry_at)
+        self._telemetry.judged(pool, report if acts else replace(report, ended=()), deployment)
         replicas = step.replicas if step else None
         steps = deployment is not None and replicas is not None and replicas != deployment.spec_replicas
         costs = costs_of(report.drain, sight.pods)
@@ -320,7 +320,7 @@ class Loop:
         if later != pool.written and at >= pool.status_retry_at:
             rested = at >= pool.written_at + self._figures_seconds
             document = later if steps or rested or status.urgent(pool.written, later) else None
-        evict = pool.stuck(sight) if acts else None
+        evict = pool.stuck(sight) if acts and not report.shadow else None
         if document is None and not (steps or costs or evict) and report.news == pool.announced:
             return None
         return Plan(
@@ -342,8 +342,10 @@ class Loop:
 def _returning(pool: Pool, sight: Sight) -> Returning:
     leaving = {victim.pod for victim in pool.leaving}
     running = {pod.name for pod in sight.pods if pod.running_since is not None and not pod.terminating}
+    shadow = pool.policy is not None and pool.policy.mode is Mode.SHADOW
     return Returning(
         queues=pool.policy.queues if pool.policy else (),
         taken_back=pool.returning & running,
-        staying=frozenset(running - leaving - pool.returning),
+        # In shadow a worker that consumes nothing is left to whoever runs the pool.
+        staying=frozenset() if shadow else frozenset(running - leaving - pool.returning),
     )

@@ -109,6 +109,7 @@ def celery_spec(settings: Settings, pool: Pool) -> dict[str, Any]:
         ],
         **({"behavior": dict(pool.behavior)} if pool.behavior else {}),
         "paused": pool.paused,
+        "mode": pool.mode,
         "drainSeconds": drain_seconds(pool),
     }
     flower = {"replicas": settings.flower_replicas, "resources": dict(settings.flower_resources)}

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from scaler import contract
 
-REVISION: Final = 2
+REVISION: Final = 3
 REVISION_ANNOTATION: Final = f"{contract.GROUP}/schema-revision"
 
 Schema = dict[str, Any]
@@ -199,6 +199,13 @@ SCALE_TARGET: Final = _object(
             "type": "boolean",
             "description": "Keeps the workers at their present number.",
             "default": False,
+        },
+        "mode": {
+            "type": "string",
+            "description": "active scales the Deployment. shadow only says what it would do: it writes no "
+            "replicas and tells the workers nothing, so another autoscaler may be there.",
+            "enum": [mode.value for mode in contract.Mode],
+            "default": contract.Mode.ACTIVE.value,
         },
         "drainSeconds": _number(
             "Seconds that a worker chosen to leave may take for its tasks; then it is kept instead.",

@@ -29,7 +29,7 @@ CONDITION: Final[Schema] = {
     "type": "object",
     "required": ["type", "status", "lastTransitionTime", "reason", "message"],
     "properties": {
-        "type": _text("Ready, Active, ScalingLimited or Draining."),
+        "type": _text("Ready, Active, ScalingActive, ScalingLimited or Draining."),
         "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
         "observedGeneration": {"type": "integer", "description": "Generation that this is about."},
         "lastTransitionTime": _moment("When the status last changed."),

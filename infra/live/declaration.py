@@ -50,6 +50,8 @@ class Declaration:
     image_timeout_seconds: int
     on_destroy: str
     drain_timeout_seconds: int
+    shadow: tuple[str, ...]
+    """Of the Deployments, those that the scaler only watches; none where an older program made the state."""
     producers: tuple[str, ...]
     """Deployments of the stack's own that publish tasks."""
     queues: Mapping[str, str]
@@ -84,6 +86,7 @@ def declaration_of(properties: Mapping[str, Any]) -> Declaration:
         image_timeout_seconds=number("image_timeout_seconds", 300),
         on_destroy=text("on_destroy") or OnDestroy.DRAIN.value,
         drain_timeout_seconds=number("drain_timeout_seconds", DRAIN_TIMEOUT_SECONDS),
+        shadow=tuple(sorted(properties.get("shadow") or ())),
         producers=tuple(sorted(properties.get("producers") or ())),
         queues=dict(properties.get("queues") or {}),
         broker=dict(properties.get("broker") or {}),

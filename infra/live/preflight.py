@@ -18,7 +18,7 @@ from typing import Final, Protocol
 
 from infra.live.declaration import Declaration, OnDestroy
 from infra.live.sightings import Autoscaler
-from scaler.contract import CRD_NAME, GROUP, PLURAL
+from scaler.contract import CRD_NAME, GROUP, PLURAL, Mode
 from scaler.emptying import Sight, left_now
 
 NEEDED_RIGHTS: Final = (
@@ -113,12 +113,13 @@ def _newer_schema(wanted: Declaration, live: Live) -> Iterator[Refusal]:
 
 def _other_writers(wanted: Declaration, live: Live) -> Iterator[Refusal]:
     for scaler in live.read_autoscalers(wanted.namespace):
-        if scaler.deployment in wanted.deployments:
+        if scaler.deployment in wanted.deployments and scaler.deployment not in wanted.shadow:
             yield Refusal(
                 "deployments",
                 f"{scaler.kind} {scaler.name} scales Deployment {scaler.deployment} too: two writers of "
                 "replicas undo each other and kill running tasks. Remove it: kubectl delete "
-                f"{scaler.kind.lower()} {scaler.name} -n {wanted.namespace}",
+                f"{scaler.kind.lower()} {scaler.name} -n {wanted.namespace}, or watch beside it: set the "
+                f"pool's `mode` to {Mode.SHADOW}",
             )
 
 

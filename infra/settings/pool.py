@@ -211,3 +211,11 @@ class Pool:
         "Left out, it grows at once and shrinks after 60 s of calm.",
     )
     paused: bool = setting("boolean", False, "Keeps the pool at its present number of pods.")
+    mode: str = setting(
+        "string",
+        contract.Mode.ACTIVE.value,
+        "`active` scales the pool. `shadow` decides, explains and exports everything and writes nothing: no "
+        "replicas, no word to the workers. So it may run beside a HorizontalPodAutoscaler or a KEDA "
+        "ScaledObject on the same Deployment, for comparison.",
+        choices=tuple(mode.value for mode in contract.Mode),
+    )

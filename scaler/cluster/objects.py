@@ -48,6 +48,8 @@ class Deployment:
     """Pods that exist, terminating ones not counted; None until the Deployment controller has looked."""
     foreign_owner: ReplicasOwner | None
     """Who else set the replicas last."""
+    ready_replicas: int | None = None
+    """Of `replicas`, those that are ready."""
     rolling_out: bool = False
     """Its controller has not looked at its newest generation, or not replaced all pods by it."""
 

@@ -62,6 +62,7 @@ class _DeploymentStatus(Struct, rename="camel"):
     observed_generation: int | None = None
     replicas: int = 0
     updated_replicas: int = 0
+    ready_replicas: int = 0
 
 
 class DeploymentObject(Struct, rename="camel"):
@@ -214,6 +215,7 @@ def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> D
         spec_replicas=found.spec.replicas,
         # Zero is left out of a Deployment's status, so only a status that was never written is unknown.
         replicas=found.status.replicas if found.status.observed_generation is not None else None,
+        ready_replicas=found.status.ready_replicas if found.status.observed_generation is not None else None,
         foreign_owner=foreign_owner_among(owners, seconds_of(metadata.creation_timestamp) or 0),
         rolling_out=(found.status.observed_generation or 0) < metadata.generation
         or found.status.updated_replicas < found.status.replicas,

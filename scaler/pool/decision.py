@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from scaler.contract import Policy, ScalingRules, SelectPolicy, StepLimit, StepType
+from scaler.contract import Mode, Policy, ScalingRules, SelectPolicy, StepLimit, StepType
 from scaler.pool.count import NOTHING, Count
 
 WAKE_SECONDS = 20.0
@@ -148,7 +148,10 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
             step = _limit_steps(policy, step, replicas, memory.scale_events, at)
         step = _clamp(policy, step)
     decision = Decision(
-        desired_replicas=step.replicas, reason=step.reason, message=step.message, limited=step.limited
+        desired_replicas=step.replicas,
+        reason=step.reason,
+        message=f"{_in_shadow(policy, step, replicas)}{step.message}",
+        limited=step.limited,
     )
     calm = max(wish, policy.min_replicas) < replicas
     return decision, Memory(
@@ -156,6 +159,15 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
         scale_events=with_event(policy, memory.scale_events, replicas, step.replicas, at),
         calm_since=(at if memory.calm_since is None else memory.calm_since) if calm else None,
     )
+
+
+def _in_shadow(policy: Policy, step: _Step, replicas: int) -> str:
+    """What the message of a pool in shadow begins with, lest somebody takes it for done."""
+    if policy.mode is not Mode.SHADOW:
+        return ""
+    if step.replicas == replicas:
+        return f"in shadow, would keep {replicas}: "
+    return f"in shadow, would set {step.replicas} instead of {replicas}: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +184,9 @@ def _hold(policy: Policy, observation: Observation) -> _Step | None:
     if policy.paused:
         message = f"paused: {replicas} replicas are kept until paused is false"
         return _Step(replicas, Reason.PAUSED, message)
+    if policy.mode is Mode.SHADOW:
+        # Somebody else is meant to be there: what would be written if it were the scaler's turn is the point.
+        return None
     if observation.other_scaler is not None:
         message = (
             f"{observation.other_scaler} scales {policy.deployment} too: its {replicas} replicas are left "

@@ -78,6 +78,40 @@ class Plan:
     message: str = "no worker is leaving"
 
 
+class Outcome(StrEnum):
+    """How a drain ended, for one worker."""
+
+    REMOVED = "removed"
+    TAKEN_BACK = "taken_back"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A drain that ended in this tick."""
+
+    pod: str
+    seconds: float
+    outcome: Outcome
+
+
+def ended(
+    leaving: tuple[Leaving, ...],
+    planned: Plan,
+    *,
+    returning: Collection[str],
+    living: Collection[str],
+    at: float,
+) -> tuple[Ended, ...]:
+    """Which of the drains until now ended by this plan; those of `returning` have ended before."""
+    kept = Outcome.DEADLINE if planned.reason is DrainReason.DEADLINE else Outcome.TAKEN_BACK
+    return tuple(
+        Ended(victim.pod, max(0.0, at - victim.since), kept if victim.pod in living else Outcome.REMOVED)
+        for victim in leaving
+        if victim.pod not in returning and (victim.pod in planned.resume or victim.pod not in living)
+    )
+
+
 def plan(
     workers: Collection[Worker],
     leaving: tuple[Leaving, ...],

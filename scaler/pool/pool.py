@@ -15,12 +15,13 @@ from typing import Final
 
 from scaler.broker.backlog import Backlog, BrokerFailure
 from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Pod
-from scaler.contract import Policy, Ready
+from scaler.contract import Mode, Policy, Ready
 from scaler.pool import status
-from scaler.pool.count import UNKNOWN
-from scaler.pool.crew import Crew, Rest, node_of
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.crew import BOOT_SECONDS, FRESH_SECONDS, Crew, Rest, node_of
 from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide, with_event
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan
+from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
+from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.sight import Questions, Sight
 from scaler.pool.stuck import EVICT_SECONDS, stuck, suspects
@@ -60,6 +61,7 @@ class Pool:
         self._waiting_since: float | None = None
         self._quiet_since: float | None = None
         self._rests: dict[str, Rest] = {}
+        self._flow = Flow()
         self._unanswered = 0
         self._again_at = 0.0
         self.restore()
@@ -104,13 +106,15 @@ class Pool:
         if not wanted or not crew.to_ask:
             return None
         leaving = frozenset(victim.pod for victim in self.leaving) - self.returning
-        stop = leaving & crew.to_ask if self._handshake else frozenset()
+        tells = self._handshake and policy.mode is not Mode.SHADOW
+        stop = leaving & crew.to_ask if tells else frozenset()
         return Questions(queues=policy.queues, stop=stop, ask=crew.to_ask)
 
     def judge(self, sight: Sight) -> tuple[status.Report, Step | None]:
         """Say what this tick found, decided and plans; the memory is of a plan that is carried out."""
         policy, deployment = self.policy, sight.deployment
         report = status.Report(
+            at=sight.at,
             generation=self.celery.generation,
             ready=Ready.WATCHING,
             ready_message="",
@@ -133,7 +137,12 @@ class Pool:
         observation = self._observe(sight, deployment, crew)
         decision, memory = decide(policy, observation, self.memory)
         ready, message = self._ready(sight, decision.reason)
-        step = self._step(sight, policy, deployment, crew, decision)
+        self._flow = self._flow_after(sight, observation.demand)
+        shadow = policy.mode is Mode.SHADOW
+        if shadow:
+            step = Step(replicas=deployment.spec_replicas, drain=self._undone(sight, crew))
+        else:
+            step = self._step(sight, policy, deployment, crew, decision)
         events = with_event(
             policy, self.memory.scale_events, deployment.spec_replicas, step.replicas, sight.at
         )
@@ -149,7 +158,18 @@ class Pool:
             active=crew.running,
             capacity=crew.capacity,
             drain=step.drain,
+            ended=ended(
+                self.leaving,
+                step.drain,
+                returning=self.returning,
+                living={pod.name for pod in sight.pods if not pod.terminating},
+                at=sight.at,
+            ),
             stranded=sight.stranded(policy),
+            flow=self._flow,
+            other_scaler=sight.other_scaler,
+            paused=policy.paused,
+            shadow=shadow,
         )
         if isinstance(sight.backlog, Backlog):
             report = replace(
@@ -239,6 +259,31 @@ class Pool:
             self._again_at = sight.at + max(AGAIN_SECONDS, window)
         return replace(step, drain=self._with_returning(step.drain, sight, crew))
 
+    def _undone(self, sight: Sight, crew: Crew) -> Plan:
+        """What shadow does about workers: nothing, but to take back those that an active pool let go."""
+        leaving = frozenset(victim.pod for victim in self.leaving)
+        if not leaving:
+            return Plan(message="in shadow no worker is told anything")
+        sentence = "in shadow no worker leaves"
+        plan = Plan(resume=leaving, reason=DrainReason.TAKEN_BACK, message=sentence)
+        return self._with_returning(plan, sight, crew)
+
+    def _flow_after(self, sight: Sight, demand: Count) -> Flow:
+        beats = {pod.name: sight.heard.last.get(node_of(pod.name)) for pod in sight.pods}
+        running = [pod for pod in sight.pods if pod.running_since is not None]
+        since = sight.heard.since
+        return self._flow.after(
+            {pod: beat.processed for pod, beat in beats.items() if beat is not None},
+            new={pod.name for pod in running if since is not None and (pod.running_since or 0) >= since},
+            demand=None if demand.high is None else demand.low,
+            complete=all(
+                (beat := beats[pod.name]) is not None and sight.at - beat.at <= FRESH_SECONDS
+                for pod in running
+                if not pod.terminating and sight.at - (pod.running_since or 0) > BOOT_SECONDS
+            ),
+            at=sight.at,
+        )
+
     def _with_returning(self, drain: Plan, sight: Sight, crew: Crew) -> Plan:
         """Keep those that are taken back on the status until they consume again and carry no mark.
 
@@ -303,4 +348,5 @@ class Pool:
         if failure is not None:
             return failure.reason, failure.sentence
         queues = "queue" if len(policy.queues) == 1 else "queues"
-        return Ready.WATCHING, f"{policy.deployment} follows the {queues} {', '.join(policy.queues)}"
+        follows = "is watched in shadow against" if policy.mode is Mode.SHADOW else "follows"
+        return Ready.WATCHING, f"{policy.deployment} {follows} the {queues} {', '.join(policy.queues)}"

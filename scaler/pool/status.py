@@ -15,7 +15,8 @@ from typing import Any, Final
 from scaler.contract import MAX_SCALE_EVENTS, Ready
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.decision import Decision, Memory, Reason, ScaleEvent
-from scaler.pool.drain import Leaving, Plan
+from scaler.pool.drain import Ended, Leaving, Plan
+from scaler.pool.flow import Flow
 from scaler.rfc3339 import seconds_of, text_of
 
 Document = Mapping[str, Any]
@@ -40,6 +41,8 @@ FIELDS: Final = (
 )
 """What the scaler writes; any other field of a stored status is kept as it is."""
 
+SHADOW: Final = "Shadow"
+
 _STEADY: Final[Mapping[str, str]] = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_TOLERANCE: "Steady"}
 """Reasons between which a steady load flickers: a change from one to the other is no news."""
 
@@ -48,6 +51,7 @@ _STEADY: Final[Mapping[str, str]] = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_
 class Report:
     """What one tick has to say about one object."""
 
+    at: float = 0.0
     generation: int
     ready: Ready
     ready_message: str
@@ -68,11 +72,24 @@ class Report:
     """Messages whose worker is gone."""
     capacity: int | None = None
     drain: Plan = field(default_factory=Plan)
+    ended: tuple[Ended, ...] = ()
+    """Drains that ended in this tick."""
+    flow: Flow | None = None
+    other_scaler: str | None = None
+    """Who else scales the Deployment, whatever is made of it."""
+    paused: bool = False
+    shadow: bool = False
+    """What is decided is said, and not done."""
 
     @property
     def news(self) -> tuple[str, str]:
         """What is worth an event when it changes."""
-        return self.ready, reason_class(self.decision.reason) if self.decision else ""
+        decision = self.decision
+        if decision is None:
+            return self.ready, ""
+        # In shadow no change of the replicas tells what is wished for, so each new wish is news.
+        wish = f" {decision.desired_replicas}" if self.shadow else ""
+        return self.ready, f"{reason_class(decision.reason)}{wish}"
 
 
 def reason_class(reason: str) -> str:
@@ -155,7 +172,9 @@ def news_of(stored: Document) -> tuple[str, str]:
     ready = next((item for item in _condition_list(stored) if item.get("type") == "Ready"), {})
     decision = stored.get("decision")
     reason = decision.get("reason", "") if isinstance(decision, Mapping) else ""
-    return str(ready.get("reason", "")), reason_class(str(reason))
+    shadow = any(item.get("reason") == SHADOW for item in _condition_list(stored))
+    wish = f" {stored.get('desiredReplicas')}" if shadow else ""
+    return str(ready.get("reason", "")), f"{reason_class(str(reason))}{wish}"
 
 
 def settle(
@@ -229,9 +248,25 @@ def _claims(report: Report) -> dict[str, tuple[str, str, str]]:
     return {
         "Ready": (watching, report.ready.value, report.ready_message),
         "Active": active,
+        "ScalingActive": _scaling_active(report),
         "ScalingLimited": limited,
         "Draining": (str(bool(report.drain.leaving)), report.drain.reason.value, report.drain.message),
     }
+
+
+def _scaling_active(report: Report) -> tuple[str, str, str]:
+    """Whether the scaler sets the replicas, as HPA's condition of that name."""
+    decision = report.decision
+    if decision is None:
+        return "Unknown", "NoDecision", report.ready_message
+    if report.paused:
+        return "False", Reason.PAUSED.value, f"paused: {decision.desired_replicas} replicas are kept"
+    if report.shadow:
+        beside = f" beside {report.other_scaler}" if report.other_scaler else ""
+        return "False", SHADOW, f"in shadow{beside}: decisions are only told"
+    if decision.reason is Reason.OTHER_SCALER:
+        return "False", decision.reason.value, f"{report.other_scaler} scales it"
+    return "True", "Scaling", "the scaler sets the replicas"
 
 
 def _headline(status: Document) -> tuple[object, ...]:

@@ -31,7 +31,11 @@ SPEC: dict[str, Any] = {
     "scaleTargetRef": [{"kind": "worker"}],
 }
 
-LATER: dict[str, Any] = {"paused": False, "drainSeconds": contract.DEFAULT_DRAIN_SECONDS}
+LATER: dict[str, Any] = {
+    "paused": False,
+    "mode": "active",
+    "drainSeconds": contract.DEFAULT_DRAIN_SECONDS,
+}
 """Defaults of the fields that the former operator did not have."""
 
 

@@ -333,9 +333,20 @@ def test_another_scaler_of_the_same_deployment_is_refused_at_preview(
     reason = (
         "HorizontalPodAutoscaler mine scales Deployment web too: two writers of replicas undo each "
         "other and kill running tasks. Remove it: kubectl delete horizontalpodautoscaler mine "
-        f"-n {stack.namespace}"
+        f"-n {stack.namespace}, or watch beside it: set the pool's `mode` to shadow"
     )
     assert failures == [("deployments", reason)]
+
+
+def test_another_scaler_beside_a_pool_in_shadow_is_welcome(server: ProviderServer, stack: Stack) -> None:
+    """It is what shadow is for, and only for the Deployments that are in shadow."""
+    stack.deploy()
+    stack.kubectl("autoscale", "deployment", "web", "-n", stack.namespace, "--name=mine", "--max=5")
+
+    _, watched = server.check(stack.declared(deployments=["web"], shadow=["web"]))
+    _, scaled = server.check(stack.declared(deployments=["web"], shadow=["other"]))
+
+    assert (watched, [key for key, _ in scaled]) == ([], ["deployments"])
 
 
 @pytest.fixture(scope="session")

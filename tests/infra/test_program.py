@@ -514,5 +514,6 @@ def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -
     environment = dict(containers(program))["scaler-deployment"]["env"]
 
     names = {entry["name"] for entry in environment}
-    not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value}
+    pages = {contract.Env.PAGE_PREFIX.value, contract.Env.FLOWER_URL.value, contract.Env.GRAFANA_URL.value}
+    not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value} | pages
     assert names == {name.value for name in contract.Env} - not_given | {"HOME"}

@@ -11,6 +11,7 @@ from scaler import contract
 from scaler.contract import (
     Behavior,
     InvalidSpec,
+    Mode,
     Policy,
     ScalingRules,
     SelectPolicy,
@@ -27,6 +28,7 @@ def test_full_spec_is_read_whole() -> None:
     full = spec(
         name="adders",
         paused=True,
+        mode="shadow",
         drainSeconds=900,
         behavior={
             "scaleUp": {
@@ -48,6 +50,7 @@ def test_full_spec_is_read_whole() -> None:
         average_value=100,
         concurrency=2,
         paused=True,
+        mode=Mode.SHADOW,
         drain_seconds=900,
         behavior=Behavior(
             scale_up=ScalingRules(
@@ -87,6 +90,8 @@ WRONG_TARGETS = [
     pytest.param({"maxReplicas": 2.5}, "maxReplicas", id="half a worker"),
     pytest.param({"drainSeconds": 0}, "drainSeconds", id="a drain with no time"),
     pytest.param({"drainSeconds": 10**6}, "drainSeconds", id="a drain of more than a week"),
+    pytest.param({"mode": "off"}, "mode must be one of active, shadow", id="a mode that is not known"),
+    pytest.param({"mode": ["shadow"]}, "mode must be one of", id="a mode that is a list"),
     pytest.param({"kind": "flower"}, "kind must be worker", id="a target that is no worker"),
     pytest.param({"metrics": [{"name": "cpu"}]}, "message_queue", id="a metric that is not known"),
     pytest.param({"metrics": "message_queue"}, "metrics must be a list", id="metrics as text"),

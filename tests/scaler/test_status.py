@@ -71,6 +71,7 @@ def test_document_holds_all_that_is_known() -> None:
         "conditions": [
             condition("Ready", "True", "Watching", "sums-celery-worker follows the queue sums"),
             condition("Active", "True", "DemandPresent", "demand 390"),
+            condition("ScalingActive", "True", "Scaling", "the scaler sets the replicas"),
             condition(
                 "ScalingLimited",
                 "False",
@@ -94,6 +95,7 @@ def test_unknown_is_absent_and_never_zero() -> None:
     assert [(item["type"], item["status"]) for item in written["conditions"]] == [
         ("Ready", "False"),
         ("Active", "Unknown"),
+        ("ScalingActive", "Unknown"),
         ("ScalingLimited", "Unknown"),
         ("Draining", "False"),
     ]
@@ -123,7 +125,7 @@ def test_limited_decision_is_told_with_its_reason() -> None:
     )
     written = document(report(decision=limited), {}, AT)
 
-    assert written["conditions"][2] == condition("ScalingLimited", "True", "AtMaximum", "maxReplicas is 10")
+    assert written["conditions"][3] == condition("ScalingLimited", "True", "AtMaximum", "maxReplicas is 10")
 
 
 def test_transition_time_moves_with_the_status_only() -> None:
