@@ -46,7 +46,8 @@ class Breath:
 
     def __str__(self) -> str:
         removed = sum(fall.by for fall in self.falls)
-        return f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim: {self.verdict}"
+        falls = f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim"
+        return f"{falls}: {self.verdict}"
 
 
 def breathe(stack: Stack, *, scale_ins: int, with_victim: int, seconds: float) -> Breath:
