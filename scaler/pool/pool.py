@@ -17,13 +17,14 @@ from scaler.broker.backlog import Backlog, BrokerFailure
 from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Pod
 from scaler.contract import Mode, Policy, Ready
 from scaler.pool import status
-from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.crew import BOOT_SECONDS, FRESH_SECONDS, Crew, Rest, node_of
-from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide, with_event
+from scaler.pool.count import UNKNOWN
+from scaler.pool.crew import Crew, Rest, node_of
+from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
 from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.sight import Questions, Sight
+from scaler.pool.step_limits import with_event
 from scaler.pool.stuck import EVICT_SECONDS, stuck, suspects
 
 SILENT_TICKS: Final = 2
@@ -114,7 +115,6 @@ class Pool:
         """Say what this tick found, decided and plans; the memory is of a plan that is carried out."""
         policy, deployment = self.policy, sight.deployment
         report = status.Report(
-            at=sight.at,
             generation=self.celery.generation,
             ready=Ready.WATCHING,
             ready_message="",
@@ -137,7 +137,7 @@ class Pool:
         observation = self._observe(sight, deployment, crew)
         decision, memory = decide(policy, observation, self.memory)
         ready, message = self._ready(sight, decision.reason)
-        self._flow = self._flow_after(sight, observation.demand)
+        self._flow = sight.flow_after(self._flow, observation.demand)
         shadow = policy.mode is Mode.SHADOW
         if shadow:
             step = Step(replicas=deployment.spec_replicas, drain=self._undone(sight, crew))
@@ -165,10 +165,9 @@ class Pool:
                 living={pod.name for pod in sight.pods if not pod.terminating},
                 at=sight.at,
             ),
+            observation=observation,
             stranded=sight.stranded(policy),
             flow=self._flow,
-            other_scaler=sight.other_scaler,
-            paused=policy.paused,
             shadow=shadow,
         )
         if isinstance(sight.backlog, Backlog):
@@ -267,22 +266,6 @@ class Pool:
         sentence = "in shadow no worker leaves"
         plan = Plan(resume=leaving, reason=DrainReason.TAKEN_BACK, message=sentence)
         return self._with_returning(plan, sight, crew)
-
-    def _flow_after(self, sight: Sight, demand: Count) -> Flow:
-        beats = {pod.name: sight.heard.last.get(node_of(pod.name)) for pod in sight.pods}
-        running = [pod for pod in sight.pods if pod.running_since is not None]
-        since = sight.heard.since
-        return self._flow.after(
-            {pod: beat.processed for pod, beat in beats.items() if beat is not None},
-            new={pod.name for pod in running if since is not None and (pod.running_since or 0) >= since},
-            demand=None if demand.high is None else demand.low,
-            complete=all(
-                (beat := beats[pod.name]) is not None and sight.at - beat.at <= FRESH_SECONDS
-                for pod in running
-                if not pod.terminating and sight.at - (pod.running_since or 0) > BOOT_SECONDS
-            ),
-            at=sight.at,
-        )
 
     def _with_returning(self, drain: Plan, sight: Sight, crew: Crew) -> Plan:
         """Keep those that are taken back on the status until they consume again and carry no mark.

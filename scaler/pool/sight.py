@@ -14,8 +14,9 @@ from scaler.broker.backlog import Backlog, BrokerFailure
 from scaler.cluster.objects import ClusterFailure, Deployment, Pod
 from scaler.contract import Policy
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.crew import Crew, Rest, crew_of
+from scaler.pool.crew import BOOT_SECONDS, FRESH_SECONDS, Crew, Rest, crew_of, node_of
 from scaler.pool.drain import Leaving
+from scaler.pool.flow import Flow
 from scaler.workers.answers import Answers, Heard
 
 CLOCK_SECONDS: Final = 5.0
@@ -81,6 +82,22 @@ class Sight:
             return self.keepers_since - CLOCK_SECONDS
         # Where nobody is, a message taken a moment ago may be that of a pod whose end was seen early.
         return self.at - CLOCK_SECONDS
+
+    def flow_after(self, earlier: Flow, demand: Count) -> Flow:
+        """The rates, as the workers' heartbeats and this tick's demand carry them on."""
+        beats = {pod.name: self.heard.last.get(node_of(pod.name)) for pod in self.pods}
+        running = {pod.name: pod.running_since for pod in self.pods if pod.running_since is not None}
+        fresh = {name for name, beat in beats.items() if beat and self.at - beat.at <= FRESH_SECONDS}
+        booted = {name for name, since in running.items() if self.at - since > BOOT_SECONDS}
+        terminating = {pod.name for pod in self.pods if pod.terminating}
+        listening = self.heard.since
+        return earlier.after(
+            {name: beat.processed for name, beat in beats.items() if beat is not None},
+            new={name for name, since in running.items() if listening is not None and since >= listening},
+            demand=None if demand.high is None else demand.low,
+            complete=booted - terminating <= fresh,
+            at=self.at,
+        )
 
     def crew(
         self,

@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from scaler.contract import MAX_SCALE_EVENTS, Ready
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.decision import Decision, Memory, Reason, ScaleEvent
+from scaler.pool.decision import Decision, Memory, Observation, Reason
 from scaler.pool.drain import Ended, Leaving, Plan
 from scaler.pool.flow import Flow
+from scaler.pool.step_limits import ScaleEvent
 from scaler.rfc3339 import seconds_of, text_of
 
 Document = Mapping[str, Any]
@@ -51,7 +52,6 @@ _STEADY: Final[Mapping[str, str]] = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_
 class Report:
     """What one tick has to say about one object."""
 
-    at: float = 0.0
     generation: int
     ready: Ready
     ready_message: str
@@ -72,12 +72,11 @@ class Report:
     """Messages whose worker is gone."""
     capacity: int | None = None
     drain: Plan = field(default_factory=Plan)
+    observation: Observation | None = None
+    """What the decision was made of."""
     ended: tuple[Ended, ...] = ()
     """Drains that ended in this tick."""
     flow: Flow | None = None
-    other_scaler: str | None = None
-    """Who else scales the Deployment, whatever is made of it."""
-    paused: bool = False
     shadow: bool = False
     """What is decided is said, and not done."""
 
@@ -259,13 +258,14 @@ def _scaling_active(report: Report) -> tuple[str, str, str]:
     decision = report.decision
     if decision is None:
         return "Unknown", "NoDecision", report.ready_message
-    if report.paused:
+    other = report.observation.other_scaler if report.observation is not None else None
+    if decision.reason is Reason.PAUSED:
         return "False", Reason.PAUSED.value, f"paused: {decision.desired_replicas} replicas are kept"
     if report.shadow:
-        beside = f" beside {report.other_scaler}" if report.other_scaler else ""
+        beside = f" beside {other}" if other else ""
         return "False", SHADOW, f"in shadow{beside}: decisions are only told"
     if decision.reason is Reason.OTHER_SCALER:
-        return "False", decision.reason.value, f"{report.other_scaler} scales it"
+        return "False", decision.reason.value, f"{other} scales it"
     return "True", "Scaling", "the scaler sets the replicas"
 
 

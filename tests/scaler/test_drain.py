@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
+from scaler.pool.drain import VICTIM_COST, DrainReason, Ended, Leaving, Outcome, Plan, Worker, ended, plan
 
 NOW = 1000.0
 IDLE = Count.exactly(0)
@@ -213,3 +213,41 @@ def test_whatever_happens_the_replica_set_takes_only_drained_pods(
     assert all(each.stopped and each.tasks == IDLE for each in taken)
     assert {each.pod for each in taken} <= {victim.pod for victim in found.leaving}
     assert not found.stop & found.resume
+
+
+@pytest.mark.parametrize(
+    ("planned", "living", "outcome"),
+    [
+        pytest.param(Plan(), {"b"}, Outcome.REMOVED, id="a pod that is gone or going was removed"),
+        pytest.param(
+            Plan(resume=frozenset("a"), reason=DrainReason.TAKEN_BACK),
+            {"a", "b"},
+            Outcome.TAKEN_BACK,
+            id="load came back",
+        ),
+        pytest.param(
+            Plan(resume=frozenset("a"), reason=DrainReason.ROLLING_OUT),
+            {"a", "b"},
+            Outcome.TAKEN_BACK,
+            id="a roll-out began",
+        ),
+        pytest.param(
+            Plan(resume=frozenset("a"), reason=DrainReason.DEADLINE),
+            {"a", "b"},
+            Outcome.DEADLINE,
+            id="it took too long",
+        ),
+        pytest.param(
+            Plan(resume=frozenset("a"), reason=DrainReason.DEADLINE),
+            {"b"},
+            Outcome.REMOVED,
+            id="it went in the very tick of its deadline",
+        ),
+    ],
+)
+def test_a_drain_ends_once_with_its_outcome(planned: Plan, living: set[str], outcome: Outcome) -> None:
+    """b leaves on; c was taken back before and is no news."""
+    leaving = (Leaving("a", NOW - 30), Leaving("b", NOW - 5), Leaving("c", NOW - 99))
+    found = ended(leaving, planned, returning=frozenset("c"), living=living | {"c"}, at=NOW)
+
+    assert found == (Ended("a", 30.0, outcome),)

@@ -61,7 +61,6 @@ async def test_another_autoscaler_is_no_trouble_in_shadow(stage: Stage) -> None:
         decision = stage.telemetry.reports["sums"].decision
         assert decision is not None
         assert (decision.desired_replicas, stage.cluster.replicas()) == (asked, replicas)
-    assert stage.telemetry.reports["sums"].other_scaler == "HorizontalPodAutoscaler/theirs"
     conditions = stage.cluster.statuses["sums"]["conditions"]
     assert [item["message"] for item in conditions if item["type"] == "ScalingActive"] == [
         "in shadow beside HorizontalPodAutoscaler/theirs: decisions are only told"
