@@ -21,8 +21,8 @@ VENV = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 REQUIREMENTS = ROOT / "requirements-dev.txt"
 
-TEST_PROGRAMS = {"redis-server": "redis-server", "chromium": "chromium"}
-"""Real servers and a real browser, by the program and by the Debian package that brings it."""
+TEST_PROGRAMS = {"redis-server": "redis-server", "chromium": "chromium", "promtool": "prometheus"}
+"""Real servers, a real browser and Prometheus' own checks, by the program and the Debian package of each."""
 
 
 class Missing(Exception):  # noqa: N818  # the fact, not an error class among others

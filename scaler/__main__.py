@@ -2,7 +2,7 @@
 
 It owns the command line, the log's form and the signals. With --dry-run nothing is written, not even the
 Lease: what would be decided is logged. With --once there is one tick; the exit code is 0 if every object
-is Ready, else 1. A wrong environment is exit code 2.
+is Ready, else 1. A wrong environment is exit code 2, a port that is taken 1.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from scaler.cluster.objects import ClusterFailure
 from scaler.contract import HTTP_PORT
 from scaler.emptying_command import drain
 from scaler.loop import Leadership, Loop
+from scaler.metrics import Metrics
 from scaler.settings import Settings, WrongEnvironment, load
-from scaler.telemetry import Telemetry, serve
+from scaler.telemetry import Telemetry
+from scaler.web.board import Board
+from scaler.web.links import Links
+from scaler.web.server import PortTaken, serve
 from scaler.workers.control import WorkerControl
 from scaler.workers.heartbeats import HeartbeatListener
 from scaler.workers.link import Link
@@ -57,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
-    log = structlog.get_logger()
-    telemetry = Telemetry(log)
+    metrics, board = Metrics(), Board(settings.namespace, settings.poll_seconds)
+    telemetry = Telemetry(structlog.get_logger(), metrics, board)
     try:
-        api = Api(settings.namespace, telemetry.requested)
+        api = Api(settings.namespace, metrics.requested)
     except ClusterFailure as failure:
         telemetry.failed("starting", failure)
         return 1
@@ -90,8 +94,7 @@ async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
     try:
         if once:
             return 0 if await loop.once() else 1
-        await _serve(loop, telemetry)
-        return 0
+        return await _serve(loop, metrics, board, settings.links)
     except ClusterFailure as failure:
         telemetry.failed("looking once", failure)
         return 1
@@ -102,15 +105,21 @@ async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
         await api.close()
 
 
-async def _serve(loop: Loop, telemetry: Telemetry) -> None:
+async def _serve(loop: Loop, metrics: Metrics, board: Board, links: Links) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = await serve(telemetry, loop.alive, "0.0.0.0", HTTP_PORT)  # noqa: S104  # a pod's own network
+    host = "0.0.0.0"  # noqa: S104  # a pod's own network
+    try:
+        runner = await serve(board, metrics.registry, loop.alive, host=host, port=HTTP_PORT, links=links)
+    except PortTaken as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     try:
         await loop.run(stop)
     finally:
         await runner.cleanup()
+    return 0
 
 
 if __name__ == "__main__":

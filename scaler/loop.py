@@ -67,7 +67,8 @@ class Telemetry(Journal, Protocol):
     def forgot(self, name: str) -> None: ...
     def broker_read(self, seconds: float, backlog: Backlog | BrokerFailure) -> None: ...
     def unheard(self, doing: str, failure: str) -> None: ...
-    def ticked(self, at: float, *, good: bool, leading: bool) -> None: ...
+    def ticked(self, at: float, *, seconds: float, trouble: str | None, leading: bool) -> None:
+        """A tick is over; `trouble` is why broker or namespace could not be read in full."""
 
 
 class Loop:
@@ -208,9 +209,10 @@ class Loop:
                 plans.append(plan)
         self._led = leading
         await asyncio.gather(self._writer.carry_out(plans), self._bring_back(returning, at))
-        good = isinstance(backlog, Backlog) and snapshot.failure is None
-        self._telemetry.ticked(at, good=good, leading=leading)
-        return good and all(pool.ready is Ready.WATCHING for pool in self._pools.values())
+        failure = backlog if isinstance(backlog, BrokerFailure) else snapshot.failure
+        trouble = failure.sentence if failure is not None else None
+        self._telemetry.ticked(at, seconds=max(0.0, self._clock() - at), trouble=trouble, leading=leading)
+        return trouble is None and all(pool.ready is Ready.WATCHING for pool in self._pools.values())
 
     def _leading_at(self) -> float | None:
         at = self._clock()

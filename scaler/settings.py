@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from scaler.broker.redis_layout import Layout, layout_of
 from scaler.contract import Env
+from scaler.web.links import Links, link_of, prefix_of
 
 DEFAULT_POLL_SECONDS: Final = 2.0
 MIN_POLL_SECONDS: Final = 0.5
@@ -48,6 +49,8 @@ class Settings:
     the ledger would notice. No stack setting leads here."""
     poll_seconds: float
     """Time from one tick's begin to the next. Lower reacts sooner and asks the broker more often."""
+    links: Links = field(default_factory=Links)
+    """Where the page lives, and what it links to."""
     log_level: str
 
 
@@ -74,6 +77,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         event_exchange=environ.get(Env.EVENT_EXCHANGE) or "celeryev",
         handshake=_handshake(environ.get(Env.HANDSHAKE, ""), wrong),
         poll_seconds=_poll_seconds(environ.get(Env.POLL_SECONDS, ""), wrong),
+        links=Links(
+            prefix=_checked(prefix_of, Env.PAGE_PREFIX, environ, wrong) or "",
+            flower=_checked(link_of, Env.FLOWER_URL, environ, wrong),
+            grafana=_checked(link_of, Env.GRAFANA_URL, environ, wrong),
+        ),
         log_level=_log_level(environ.get(Env.LOG_LEVEL, ""), wrong),
     )
     if wrong:
@@ -109,6 +117,16 @@ def _poll_seconds(text: str, wrong: list[str]) -> float:
             f"{MAX_POLL_SECONDS:g}, not {text!r}"
         )
     return seconds
+
+
+def _checked(
+    read: Callable[[str], str | None], name: Env, environ: Mapping[str, str], wrong: list[str]
+) -> str | None:
+    try:
+        return read(environ.get(name, ""))
+    except ValueError as error:
+        wrong.append(f"{name} {error}")
+        return None
 
 
 def _log_level(text: str, wrong: list[str]) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import redis
 
+from tests.chromium import Tab, chromium
 from tests.conftest import RedisServer
-from tests.sample_app.chromium import Tab, chromium
 from tests.sample_app.conftest import Page
 
 PRESS = 'document.querySelector("button").click()'

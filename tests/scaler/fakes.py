@@ -94,6 +94,7 @@ class FakeCluster:
             spec_replicas=replicas,
             replicas=replicas,
             foreign_owner=None,
+            ready_replicas=replicas,
         )
         self.celeries[name] = CeleryObject(
             name=name,
@@ -194,7 +195,7 @@ class FakeCluster:
             if now.spec_replicas != deployment.spec_replicas:
                 raise ClusterFailure(Kind.CONFLICT, f"{deployment.name} changed")
             self.deployments[deployment.name] = replace(
-                now, spec_replicas=replicas, replicas=replicas, foreign_owner=None
+                now, spec_replicas=replicas, replicas=replicas, foreign_owner=None, ready_replicas=replicas
             )
 
     async def write_status(self, celery: CeleryObject, status: Mapping[str, object]) -> None:
@@ -280,6 +281,7 @@ class FakeTelemetry:
         assert doing
         self.crashes.append(error)
 
-    def ticked(self, at: float, *, good: bool, leading: bool) -> None:
+    def ticked(self, at: float, *, seconds: float, trouble: str | None, leading: bool) -> None:
         assert at >= AT, leading
-        self.good.append(good)
+        assert seconds >= 0
+        self.good.append(trouble is None)

@@ -9,6 +9,7 @@ import pytest
 from scaler.broker.redis_layout import Layout
 from scaler.contract import Env
 from scaler.settings import Settings, WrongEnvironment, load
+from scaler.web.links import Links
 
 NEEDED: dict[str, str] = {
     Env.NAMESPACE: "shop",
@@ -40,6 +41,8 @@ def test_given_variables_are_taken() -> None:
             Env.CONTROL_EXCHANGE: "shop",
             Env.EVENT_EXCHANGE: "shopev",
             Env.HANDSHAKE: "off",
+            Env.PAGE_PREFIX: "fleet/",
+            Env.FLOWER_URL: "https://flower.example/",
         }
     )
 
@@ -47,6 +50,7 @@ def test_given_variables_are_taken() -> None:
     assert (settings.control_exchange, settings.event_exchange) == ("shop", "shopev")
     assert settings.transport_options["visibility_timeout"] == 60
     assert not settings.handshake
+    assert settings.links == Links(prefix="/fleet", flower="https://flower.example/")
 
 
 def test_every_wrong_variable_is_in_one_message() -> None:
@@ -57,6 +61,8 @@ def test_every_wrong_variable_is_in_one_message() -> None:
                 Env.BROKER_TRANSPORT_OPTIONS: '{"sep": 1, "priority_steps": 2}',
                 Env.POLL_SECONDS: "soon",
                 Env.LOG_LEVEL: "LOUD",
+                Env.PAGE_PREFIX: "a b",
+                Env.GRAFANA_URL: "https://me:secret@grafana.example/",
             }
         )
 
@@ -67,8 +73,11 @@ def test_every_wrong_variable_is_in_one_message() -> None:
         Env.BROKER_TRANSPORT_OPTIONS,
         Env.BROKER_TRANSPORT_OPTIONS,
         Env.POLL_SECONDS,
+        Env.PAGE_PREFIX,
+        Env.GRAFANA_URL,
         Env.LOG_LEVEL,
     ]
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""A scaler amid fakes whose telemetry, metrics and page are the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from scaler.loop import Loop
+from scaler.metrics import Metrics
+from scaler.telemetry import Telemetry
+from scaler.web.board import Board
+from scaler.web.links import Links
+from scaler.web.server import serve
+from tests.conftest import free_port
+from tests.scaler.fake_workers import FakeWorkers
+from tests.scaler.fakes import FakeBroker, FakeCluster, FakeLease
+from tests.scaler.samples import AT
+
+
+@dataclass(slots=True)
+class Shown:
+    """Its clock goes by the poll, so an hour takes as long as its ticks."""
+
+    broker: FakeBroker = field(default_factory=FakeBroker)
+    cluster: FakeCluster = field(default_factory=FakeCluster)
+    lease: FakeLease = field(default_factory=FakeLease)
+    metrics: Metrics = field(default_factory=Metrics)
+    board: Board = field(default_factory=lambda: Board("shop", 2.0))
+    at: float = AT
+    alive: bool = True
+    workers: FakeWorkers = field(init=False)
+    loop: Loop = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.workers = FakeWorkers(self.cluster, lambda: self.at)
+        log = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger("CRITICAL"))
+        self.loop = Loop(
+            broker=self.broker,
+            control=self.workers,
+            ear=self.workers,
+            cluster=self.cluster,
+            lease=self.lease,
+            telemetry=Telemetry(log, self.metrics, self.board),
+            poll_seconds=2,
+            clock=lambda: self.at,
+        )
+
+    async def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.at += 2
+            await self.loop.tick(self.at)
+
+    @asynccontextmanager
+    async def served(self, links: Links | None = None) -> AsyncIterator[str]:
+        """The server's address, without a slash at its end."""
+        port = free_port()
+        runner = await serve(
+            self.board,
+            self.metrics.registry,
+            lambda: self.alive,
+            host="127.0.0.1",
+            port=port,
+            links=links,
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            await runner.cleanup()
