@@ -83,6 +83,8 @@ def sentence(step: Step) -> str:
             return "no upper bound of the demand is known: not fewer than there are"
         case Rule.TOLERANCE:
             return f"a demand from {figures['from']:g} to {figures['to']:g} changes nothing"
+        case Rule.CALM if not figures["seconds"]:
+            return "behavior looks back on no earlier wishes"
         case Rule.CALM:
             return f"the {figures['of']} wish of the last {figures['seconds']} s is {figures['limit']}"
         case Rule.STEP_LIMITS:
@@ -100,7 +102,7 @@ def _wish(figures: Mapping[str, Any]) -> str:
     elif at_most != at_least:
         asked = f"{at_least} to {at_most}"
     soon = figures["dueInSeconds"]
-    due = "" if soon is None else f"; more is due in {soon:.0f} s, so at least 1"
+    due = "" if soon is None else f"; one is due in {soon:.0f} s: at least 1"
     return f"at {figures['averageValue']} a worker, rounded up, that asks for {asked}{due}"
 
 

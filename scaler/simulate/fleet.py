@@ -1,0 +1,141 @@
+"""Our scaler over the model: the same `decide`, the same handshake, a poll at a time.
+
+It owns what a tick of the loop is in the model: the demand is known exactly, workers that leave are told so
+before they are asked what they hold, and a mark is seen by the tick after. What is decided and planned is
+`scaler.pool.decision`'s and `scaler.pool.handshake`'s, as in the scaler.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from scaler.cluster import objects
+from scaler.contract import Policy
+from scaler.pool.count import NOTHING, Count
+from scaler.pool.crew import Crew
+from scaler.pool.decision import Decision, Memory, Observation, decide
+from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Worker
+from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
+from scaler.pool.step_limits import with_event
+from scaler.simulate.site import Pod, Site
+
+
+class Fleet:
+    def __init__(self, policy: Policy, *, poll_seconds: float, phase: float, random: Random) -> None:
+        """`phase` is when it looks first."""
+        self.next_at = phase
+        self._policy = policy
+        self._poll_seconds = poll_seconds
+        self._random = random
+        self._memory = Memory()
+        self._leaving: tuple[Leaving, ...] = ()
+        self._again_at = 0.0
+
+    def act(self, site: Site) -> None:
+        """One tick."""
+        policy, earlier, spec = self._policy, self._memory, site.spec
+        seen = Observation(
+            at=site.now,
+            queued=Count.exactly(site.queued),
+            unacked=Count.exactly(site.unacked),
+            spec_replicas=spec,
+        )
+        decision, memory = decide(policy, seen, earlier)
+        replicas = spec
+        if decision.desired_replicas != spec or self._leaving:
+            replicas = self._carry_out(site, self._plan(site, decision))
+        events = with_event(policy, earlier.scale_events, spec, replicas, site.now)
+        self._memory = replace(memory, scale_events=events)
+        # As the loop's: its jitter shortens a poll by up to a tenth.
+        self.next_at += self._poll_seconds * self._random.uniform(0.9, 1)
+
+    def _plan(self, site: Site, decision: Decision) -> Step:
+        chosen = {victim.pod for victim in self._leaving}
+        for pod in site.pods:
+            if pod.name in chosen:
+                site.stop(pod)
+        held = site.held()
+        step = step_of(
+            decision,
+            Scene(
+                at=site.now,
+                policy=self._policy,
+                deployment=_deployment(site),
+                pods=[_seen(pod) for pod in site.pods],
+                crew=_crew([_worker(pod, held.get(pod, 0)) for pod in site.pods]),
+                leaving=self._leaving,
+                again_at=self._again_at,
+                answerless=False,
+                rests={},
+                quiet_since=None,
+            ),
+        )
+        if step.drain.reason is DrainReason.DEADLINE and self._leaving:
+            window = self._policy.behavior.scale_down.stabilization_seconds
+            self._again_at = site.now + max(AGAIN_SECONDS, window)
+        return step
+
+    def _carry_out(self, site: Site, step: Step) -> int:
+        self._leaving = step.drain.leaving
+        for pod in site.pods:
+            if pod.name in step.drain.resume:
+                pod.cost = 0
+                site.resume(pod)
+            elif pod.name in step.drain.mark:
+                pod.cost = VICTIM_COST
+        if step.replicas != site.spec:
+            site.scale(step.replicas)
+        return step.replicas
+
+
+def _deployment(site: Site) -> objects.Deployment:
+    return objects.Deployment(
+        name="workers",
+        uid="workers",
+        resource_version=1,
+        spec_replicas=site.spec,
+        replicas=sum(not pod.terminating for pod in site.pods),
+        foreign_owner=None,
+    )
+
+
+def _seen(pod: Pod) -> objects.Pod:
+    return objects.Pod(
+        name=pod.name,
+        uid=pod.name,
+        deployment="workers",
+        replica_set="workers-1",
+        created_at=pod.created_at,
+        running_since=pod.created_at if pod.ready else None,
+        assigned=True,
+        ready=pod.ready,
+        terminating=pod.terminating,
+        deletion_cost=pod.cost,
+    )
+
+
+def _worker(pod: Pod, tasks: int) -> Worker:
+    return Worker(
+        pod=pod.name,
+        created_at=pod.created_at,
+        replica_set="workers-1",
+        tasks=Count.exactly(tasks),
+        stopped=pod.stopped,
+        settled=pod.ready,
+        terminating=pod.terminating,
+        deletion_cost=pod.cost,
+    )
+
+
+def _crew(workers: list[Worker]) -> Crew:
+    names = frozenset(worker.pod for worker in workers)
+    return Crew(
+        workers=tuple(workers),
+        active=NOTHING,
+        running=None,
+        capacity=None,
+        to_ask=names,
+        heard=names,
+        unseen=0,
+    )
