@@ -26,7 +26,6 @@ QUIET_SECONDS: Final = 10.0
 """Silence after which a comment is sent: proxies close a connection that says nothing."""
 WRITE_SECONDS: Final = 10.0
 """Time for a reader to take an event; one that does not is cut off, and comes again where it lives."""
-RETRY_MILLISECONDS: Final = 2000
 
 
 class Rows:
@@ -125,7 +124,6 @@ class Streams:
         response = _response()
         try:
             await response.prepare(request)
-            await response.write(f"retry: {RETRY_MILLISECONDS}\n\n".encode())
             async for event, document in events:
                 async with asyncio.timeout(WRITE_SECONDS):
                     await response.write(_encoded(event, document))

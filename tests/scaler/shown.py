@@ -54,9 +54,9 @@ class Shown:
             await self.loop.tick(self.at)
 
     @asynccontextmanager
-    async def served(self, links: Links | None = None) -> AsyncIterator[str]:
+    async def served(self, links: Links | None = None, *, port: int = 0) -> AsyncIterator[str]:
         """The server's address, without a slash at its end."""
-        port = free_port()
+        port = port or free_port()
         runner = await serve(
             self.board,
             self.metrics.registry,

@@ -11,14 +11,14 @@ const workers = (pool) => {
   return [...spec, " → ", number(pool.desiredReplicas)];
 };
 const between = (pool) =>
-  pool.minReplicas === null || pool.minReplicas === undefined ? [] : [element("span", { class: "bounds" }, `${number(pool.minReplicas)}–${number(pool.maxReplicas)}`)];
+  pool.minReplicas === null || pool.minReplicas === undefined ? [] : [" ", element("span", { class: "bounds" }, element("span", { class: "hidden" }, "between "), `${number(pool.minReplicas)}–${number(pool.maxReplicas)}`)];
 
 const COLUMNS = [
   { key: "name", title: "Pool", class: "name", cell: (pool) => [element("a", { href: `pools/${encodeURIComponent(pool.name)}` }, pool.name), ...tags(pool)], by: (pool) => pool.name },
   { key: "state", title: "State", class: "state", cell: (pool) => [chip(pool.state)], by: (pool) => pool.state },
   { key: "queued", title: "Queued", class: "n", cell: (pool) => figure(pool.queued, pool.queuedAtLeast), by: (pool) => pool.queued ?? pool.queuedAtLeast ?? -1 },
   { key: "unacked", title: "Unacked", class: "n wide", cell: (pool) => figure(pool.unacked), by: (pool) => pool.unacked ?? -1 },
-  { key: "active", title: "Active", class: "n", cell: (pool) => figure(pool.active), by: (pool) => pool.active ?? -1 },
+  { key: "active", title: "Active", class: "n running", cell: (pool) => figure(pool.active), by: (pool) => pool.active ?? -1 },
   { key: "notDue", title: "Not due", class: "n wider", cell: (pool) => figure(pool.notDue), by: (pool) => pool.notDue ?? -1 },
   { key: "workers", title: "Workers", class: "n workers", cell: (pool) => [element("span", {}, ...workers(pool)), ...between(pool)], by: (pool) => pool.specReplicas ?? -1 },
   { key: "capacity", title: "Capacity", class: "n wider", cell: (pool) => figure(pool.capacity), by: (pool) => pool.capacity ?? -1 },

@@ -2,6 +2,7 @@
 // A figure that is not known is null in the data and a dash here, never 0.
 
 const HIDDEN_MILLISECONDS = 30_000;
+const AGAIN_MILLISECONDS = 2_000;
 
 export const $ = (id) => document.getElementById(id);
 
@@ -103,7 +104,9 @@ export class Stream {
     source.addEventListener("open", () => { this.connected = true; });
     source.addEventListener("error", () => {
       this.connected = false;
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.resting || this.open(), 5000);
+      // By itself it would ask the first address again, and get what is here already.
+      source.close();
+      if (source === this.source) setTimeout(() => this.resting || source !== this.source || this.open(), AGAIN_MILLISECONDS);
       this.look();
     });
     for (const [event, take] of Object.entries(this.handlers)) {
