@@ -6,11 +6,12 @@ last tick reported, so a removed object takes its series with it, and a figure t
 0 always means a 0 that was read.
 
 `scaler.telemetry` feeds it, `scaler.web.server` answers with it; docs/metrics.md is written from it by
-`python -m demo.metrics_page`, the dashboard and the alerts in monitoring/ are checked against it.
+`python -m demo.metrics_page`, the dashboard and the alerts in dashboards/ are checked against it.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from scaler.cluster.objects import Deployment
 from scaler.contract import Policy
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.decision import HOLDS
+from scaler.pool.drain import Outcome
 from scaler.pool.pool import Pool
 from scaler.pool.state import state_of
 from scaler.pool.status import Report
@@ -46,8 +48,9 @@ class Series:
     deployment: Deployment | None = None
     lengths: Mapping[str, Count] = field(default_factory=dict)
     decisions: Tally[str] = field(default_factory=Tally)
-    scalings: Tally[str] = field(default_factory=Tally)
-    drains: Tally[str] = field(default_factory=Tally)
+    scalings: Tally[str] = field(default_factory=lambda: Tally({"up": 0, "down": 0}))
+    drains: Tally[str] = field(default_factory=lambda: Tally(dict.fromkeys(Outcome, 0)))
+    """From 0 on, since `increase` does not see the step by which a series begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,9 +309,10 @@ class Metrics:
         )
         self._broker_up = Gauge(
             "celery_fleet_broker_up",
-            "1 where the last read of the broker had an answer, 0 where it had none.",
+            "1 where the last read of the broker had an answer, 0 where it had none; NaN before the first.",
             registry=self.registry,
         )
+        self._broker_up.set(math.nan)
         self._broker_failures = Counter(
             "celery_fleet_broker_failures",
             "Reads of the broker that failed, by reason.",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from scaler.cluster.objects import ClusterFailure, Kind
 from scaler.loop import Loop
 from scaler.metrics import Metrics
 from scaler.telemetry import Telemetry
@@ -18,6 +19,7 @@ from tests.conftest import free_port
 from tests.scaler.fake_workers import FakeWorkers
 from tests.scaler.fakes import FakeBroker, FakeCluster, FakeLease
 from tests.scaler.samples import AT
+from tests.scaler.stage import AT_ONCE
 
 
 @dataclass(slots=True)
@@ -52,6 +54,26 @@ class Shown:
         for _ in range(times):
             self.at += 2
             await self.loop.tick(self.at)
+
+    async def live(self) -> None:
+        """A life in which each metric gets a series: load, calm, drains, holds, an outage, a refusal."""
+        self.cluster.add("sums", replicas=2, behavior=AT_ONCE)
+        await self.tick()
+        self.broker.lengths["sums"] = 900
+        await self.tick(5)
+        self.broker.lengths["sums"] = 0
+        await self.tick(10)
+        self.cluster.refuse["scale"] = ClusterFailure(Kind.CONFLICT, "changed")
+        self.broker.lengths["sums"] = 900
+        await self.tick(2)
+        self.cluster.refuse.clear()
+        self.metrics.requested("patch", "deployments/scale", "409")
+        self.broker.goes_away()
+        await self.tick()
+        self.broker.comes_back()
+        await self.tick(5)
+        self.broker.lengths["sums"] = 0
+        await self.tick(2)
 
     @asynccontextmanager
     async def served(self, links: Links | None = None, *, port: int = 0) -> AsyncIterator[str]:

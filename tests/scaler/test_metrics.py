@@ -8,7 +8,7 @@ import pytest
 
 from scaler.broker.backlog import Backlog, BrokerFailure, Unacked
 from scaler.contract import Ready
-from scaler.metrics import OF_POOLS, Metrics
+from scaler.metrics import Metrics
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.decision import Decision, Memory, Reason
 from scaler.pool.drain import Ended, Leaving, Outcome, Plan
@@ -18,7 +18,6 @@ from scaler.pool.status import Report
 from tests.scaler.fakes import FakeCluster
 from tests.scaler.samples import AT, observation
 from tests.scaler.shown import Shown
-from tests.scaler.stage import AT_ONCE
 
 SEVEN = Count.exactly(7)
 
@@ -162,21 +161,12 @@ def test_the_scaler_tells_of_itself(metrics: Metrics) -> None:
 
 
 async def test_a_real_loop_fills_every_family() -> None:
-    """Load, a scale-out and a drain, and no metric of pools is left without a series."""
+    """Load, scale-out, drain and outage, and no metric is left without a series."""
     shown = Shown()
-    shown.cluster.add(replicas=2, behavior=AT_ONCE)
-    await shown.tick()
-    shown.broker.lengths["sums"] = 900
-    await shown.tick(5)
-    shown.broker.lengths["sums"] = 0
-    shown.lease.leading = True
-    await shown.tick(10)
-    shown.cluster.autoscalers["sums-celery-worker"] = "theirs"
-    await shown.tick()
+    await shown.live()
 
-    families = {each.name: len(each.samples) for each in shown.metrics.registry.collect()}
-    empty = {family.name for family in OF_POOLS if not families[family.name]}
-    assert empty == {"celery_fleet_oldest_drain_seconds"}
-    assert fleet(shown.metrics, "scalings_total", direction="up") == 1
+    assert [each.name for each in shown.metrics.registry.collect() if not each.samples] == []
+    assert fleet(shown.metrics, "scalings_total", direction="up") == 2
     assert fleet(shown.metrics, "drains_total", outcome="removed") == 7
-    assert fleet(shown.metrics, "holds_total", cause="OtherScaler") == 1
+    assert fleet(shown.metrics, "holds_total", cause="DemandUnknown") == 1
+    assert fleet(shown.metrics, "oldest_drain_seconds") == 2

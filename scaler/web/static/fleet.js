@@ -1,6 +1,7 @@
 // The page of all pools: one row each, kept in place and changed cell by cell.
 import { $, Stream, chip, element, figure, fill, number, perSecond, sparkline, tags } from "./page.js";
 
+const names = new Intl.Collator(undefined, { numeric: true });
 const rows = new Map(); // name -> { pool, row, cells }
 const sorting = { key: "name", down: false };
 const filter = { text: "", state: "" };
@@ -77,7 +78,7 @@ function arrange() {
   const wanted = [...rows.values()].filter((each) => shown(each.pool)).sort((one, other) => {
     const a = column.by(one.pool);
     const b = column.by(other.pool);
-    if (a === b) return one.pool.name < other.pool.name ? -1 : 1;
+    if (a === b || column.key === "name") return names.compare(one.pool.name, other.pool.name) * (a === b ? 1 : sign);
     return a < b ? -sign : sign;
   });
   const order = wanted.map((each) => each.pool.name).join("\n");
@@ -86,6 +87,7 @@ function arrange() {
     $("rows").replaceChildren(...wanted.map((each) => each.row));
   }
   $("pools").hidden = !wanted.length;
+  $("pools").classList.toggle("plain", ![...rows.values()].some((each) => each.pool.spark));
   $("empty").hidden = !!wanted.length;
   $("empty").textContent = rows.size ? "No pool is like that." : "There is no Celery object in this namespace yet: pulumi up makes one for each pool.";
   $("shown").textContent = filter.text || filter.state ? `${number(wanted.length)} of ${number(rows.size)} pools` : "";
@@ -137,8 +139,8 @@ function sumRate(pools) {
 let arrangedAt = 0;
 function take(fleet) {
   if (fleet.whole) {
-    const names = new Set(fleet.pools.map((pool) => pool.name));
-    for (const name of rows.keys()) if (!names.has(name)) rows.delete(name);
+    const present = new Set(fleet.pools.map((pool) => pool.name));
+    for (const name of rows.keys()) if (!present.has(name)) rows.delete(name);
   }
   const before = rows.size;
   fleet.pools.forEach(draw);
