@@ -238,17 +238,15 @@ def _life(kubectl: Kubectl, server: RedisServer, namespace: str, number: int, se
         )
         try:
             _settle(port, number)
-            before = _requests(port)
-            time.sleep(seconds)
-            after = _requests(port)
-            resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+            asked, memory = _watch(port, process.pid, seconds)
+            with _open_page(port):
+                asked_by_page, memory_with_page = _watch(port, process.pid, seconds)
         finally:
             process.terminate()
             process.wait()
-    memory = int(resident[1]) / 1024 if resident else float("nan")
-    asked = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
     total = sum(asked.values())
     leases = sum(count for (_, resource), count in asked.items() if resource == "leases")
+    by_page = sum(asked_by_page.values())
     title = f"{number} object{'s' if number > 1 else ''}"
     return [
         Figure(
@@ -257,7 +255,41 @@ def _life(kubectl: Kubectl, server: RedisServer, namespace: str, number: int, se
         Figure(f"idle for {seconds} s, {title}: requests", f"{total / seconds:.2f} /s", "<= 0.6 /s"),
         Figure(f"idle for {seconds} s, {title}: Lease", f"each {seconds / max(leases, 1):.1f} s", ">= 5 s"),
         Figure(f"idle for {seconds} s, {title}: other writes", f"{_writes(asked):.0f}", "0"),
+        Figure(
+            f"both pages open, {title}: memory", f"{memory_with_page - memory:+.1f} MB", "<= 10 MB in an hour"
+        ),
+        Figure(f"both pages open, {title}: requests", f"{by_page / seconds:.2f} /s", "as idle"),
     ]
+
+
+Requests = dict[tuple[str, str], float]
+"""How often, by verb and resource."""
+
+
+def _watch(port: int, process: int, seconds: int) -> tuple[Requests, float]:
+    """What was asked in so many seconds, and the memory at their end, in MB."""
+    before = _requests(port)
+    time.sleep(seconds)
+    after = _requests(port)
+    resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    asked = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+    return asked, int(resident[1]) / 1024 if resident else float("nan")
+
+
+@contextmanager
+def _open_page(port: int) -> Iterator[None]:
+    """The fleet's page and a pool's, each read in a process of its own, as by a browser."""
+    readers = []
+    for path in ("/", "/pools/pool-0"):
+        url = f"http://127.0.0.1:{port}{path}?format=events"
+        code = f"import urllib.request as u; [0 for _ in u.urlopen({url!r})]"
+        readers.append(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL))
+    try:
+        yield
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.wait()
 
 
 def _settle(port: int, number: int) -> None:
@@ -273,7 +305,7 @@ def _settle(port: int, number: int) -> None:
         time.sleep(0.5)
 
 
-def _writes(requests: dict[tuple[str, str], float]) -> float:
+def _writes(requests: Requests) -> float:
     """All but the Lease's."""
     verbs = ("create", "update", "patch")
     return sum(times for (verb, what), times in requests.items() if verb in verbs and what != "leases")
@@ -286,10 +318,10 @@ def _quietly(read: Callable[[], float]) -> float:
         return -1.0
 
 
-def _requests(port: int) -> dict[tuple[str, str], float]:
+def _requests(port: int) -> Requests:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    found: dict[tuple[str, str], float] = {}
+    found: Requests = {}
     pattern = r'celery_fleet_api_requests_total\{code="\w+",resource="([^"]+)",verb="(\w+)"\} (\S+)'
     for resource, verb, value in re.findall(pattern, text):
         found[verb, resource] = found.get((verb, resource), 0) + float(value)

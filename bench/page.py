@@ -1,0 +1,139 @@
+"""What the page costs: `python -m bench.page`. An hour of ticks as fast as they go, with and without it.
+
+It owns the table: memory that an hour of history adds to a process, what pages that are open for all that
+hour add to it, and the time that a tick takes for it. The board is fed as the scaler's telemetry feeds it,
+every pool busy: figures that change in each tick, a decision that changes something every minute. Each row is
+a process of its own.
+
+It asserts nothing. The memory of a whole scaler, with and without a page, is in `bench.scaler`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+
+from scaler.cluster.objects import Deployment
+from scaler.contract import Ready
+from scaler.pool.count import Count
+from scaler.pool.decision import Decision, Memory, Observation, decide
+from scaler.pool.flow import Flow
+from scaler.pool.pool import Pool
+from scaler.pool.status import Report
+from scaler.web.board import Board
+from scaler.web.server import serve
+from tests.conftest import free_port
+from tests.scaler.fakes import FakeCluster
+from tests.scaler.samples import AT, observation
+
+TICKS = 1800
+POLL_SECONDS = 2.0
+ROOT = Path(__file__).parents[1]
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.page", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--ticks", type=int, default=TICKS)
+    parser.add_argument(
+        "--one", nargs=2, type=int, metavar=("POOLS", "PAGES"), help="one row, in this process"
+    )
+    options = parser.parse_args(arguments)
+    if options.one:
+        pools, pages = options.one
+        print(asyncio.run(_hour(pools, pages, options.ticks)))
+        return 0
+    print(f"{'pools':>6} {'pages':>6}  {'added in an hour':>18}  {'a tick, mean':>14}")
+    for pools, pages in ((1, 0), (1, 1), (1, 10), (1000, 0), (1000, 1), (1000, 10)):
+        command = [sys.executable, "-m", "bench.page", "--ticks", str(options.ticks)]
+        command += ["--one", str(pools), str(pages)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        print(f"{pools:>6} {pages:>6}  {done.stdout.strip() or done.stderr.strip()}", flush=True)
+    return 0
+
+
+async def _hour(pools: int, pages: int, ticks: int) -> str:
+    board = Board("bench", POLL_SECONDS)
+    cluster = FakeCluster()
+    followed = [Pool(cluster.add(f"pool-{number}")) for number in range(pools)]
+    deployments = [cluster.deployments[f"pool-{number}-celery-worker"] for number in range(pools)]
+    port = free_port()
+    runner = await serve(board, CollectorRegistry(), lambda: True, host="127.0.0.1", port=port)
+    random.seed(1)
+    _tick(board, followed, deployments, AT)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
+        before = _megabytes()
+        # The readers are processes of their own, as browsers are.
+        readers = [_reader(port, number) for number in range(pages)]
+        spent = 0.0
+        for number in range(1, ticks + 1):
+            begin = time.perf_counter()
+            _tick(board, followed, deployments, AT + POLL_SECONDS * number)
+            spent += time.perf_counter() - begin
+            # Time for the streams to be written, less than a poll: readers may skip ticks, as slow ones do.
+            await asyncio.sleep(0.02 if pages else 0)
+        async with session.get("/pools/pool-0") as answer:
+            points = len((await answer.json())["history"]["at"])
+        after = _megabytes()
+    for reader in readers:
+        reader.kill()
+        reader.wait()
+    await runner.cleanup()
+    return f"{after - before:>15.1f} MB  {spent / ticks * 1e3:>11.2f} ms   {points} points of a pool"
+
+
+def _reader(port: int, number: int) -> subprocess.Popen[bytes]:
+    path = "/" if number % 2 == 0 else "/pools/pool-0"
+    code = (
+        f"import urllib.request as u; [0 for _ in u.urlopen('http://127.0.0.1:{port}{path}?format=events')]"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+
+def _tick(board: Board, pools: list[Pool], deployments: list[Deployment], at: float) -> None:
+    board.reads.append(0.004)
+    for pool, deployment in zip(pools, deployments, strict=True):
+        policy = pool.policy
+        assert policy is not None
+        seen: Observation = observation(random.randrange(900), at=at, replicas=4)
+        decision, pool.memory = decide(policy, seen, pool.memory)
+        if int(at) % 60 == hash(pool.name) % 60 // 2 * 2:
+            decision = replace(decision, desired_replicas=4 + int(at) % 3)
+        board.judged(pool, _report(seen, decision, pool.memory), deployment)
+    board.ticked(at, seconds=0.01, trouble=None, leading=True)
+
+
+def _report(seen: Observation, decision: Decision, memory: Memory) -> Report:
+    return Report(
+        generation=1,
+        ready=Ready.WATCHING,
+        ready_message="well",
+        replicas=4,
+        queued=seen.queued,
+        unacked=Count.exactly(random.randrange(9)),
+        decision=decision,
+        memory=memory,
+        observation=seen,
+        demand=seen.demand,
+        active=random.randrange(9),
+        flow=Flow(at=seen.at, begun_per_second=random.random(), arrivals_per_second=random.random()),
+    )
+
+
+def _megabytes() -> float:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
