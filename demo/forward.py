@@ -35,9 +35,15 @@ def forwarded(cluster: Cluster, namespace: str, service: str, port: int) -> Iter
                 f"no way to service {service}: {said.strip() or 'kubectl port-forward says nothing'}"
             )
         # Whatever it says from now on must be read, or it stops when the pipe is full.
-        threading.Thread(target=output.read, daemon=True).start()
-        yield f"http://127.0.0.1:{found[1]}"
+        rest = threading.Thread(target=output.read, daemon=True)
+        rest.start()
+        try:
+            yield f"http://127.0.0.1:{found[1]}"
+        finally:
+            process.terminate()
+            rest.join()
     finally:
         patience.cancel()
-        process.terminate()
+        process.kill()
         process.wait()
+        output.close()

@@ -50,6 +50,7 @@ async def test_the_page_follows_a_flood_live(stack: Stack, tmp_path: Path) -> No
         async with chromium(f"{url}/pools/{POOL}", tmp_path) as tab:
             await tab.until("document.getElementById('log').children.length > 0")
             await _asks_nothing(url)
+            before = len(await _scaled(tab))
 
             flood = asyncio.create_task(asyncio.to_thread(stack.flood, tasks=2000, batches=3, ms=10))
             await tab.until(f"{figure('Queued')} > 0", seconds=OUT_SECONDS)
@@ -59,7 +60,10 @@ async def test_the_page_follows_a_flood_live(stack: Stack, tmp_path: Path) -> No
             await tab.until(f"{figure('Queued')} === 0", seconds=EMPTY_SECONDS)
             await tab.until(f"{figure('Ready')} === {LEAST}", seconds=IN_SECONDS)
 
-            assert await _scaled(tab) == [f"{LEAST} → {MOST}", f"{MOST} → {LEAST}"]
+            steps = (await _scaled(tab))[before:]
+            assert steps[0] == [LEAST, MOST]
+            assert [steps[1][0], steps[-1][1]] == [MOST, LEAST]
+            assert all(begin > end for begin, end in steps[1:])
             assert await tab.evaluate("document.getElementById('banner').hidden")
             assert tab.complaints == []
         found = json.loads(read(f"{url}/pools/{POOL}?format=json"))
@@ -75,20 +79,11 @@ async def _asks_nothing(url: str) -> None:
     assert {(verb, resource) for verb, resource in asked if verb != "watch"} <= {("update", "leases")}
 
 
-async def _scaled(tab: Tab) -> list[str]:
-    """From and to, of each change of the workers, the oldest first; steps that belong together as one."""
-    moved = (
-        "[...document.querySelectorAll('#log li.scaled .moved')].map((each) => each.firstChild.textContent)"
-    )
-    steps = [step.split(" → ") for step in reversed(await tab.evaluate(moved))]
-    joined: list[list[str]] = []
-    for begin, end in steps:
-        down = int(end) < int(begin)
-        if joined and joined[-1][1] == begin and (int(joined[-1][1]) < int(joined[-1][0])) == down:
-            joined[-1][1] = end
-        else:
-            joined.append([begin, end])
-    return [f"{begin} → {end}" for begin, end in joined]
+async def _scaled(tab: Tab) -> list[list[int]]:
+    """From and to, of each change of the workers, the oldest first."""
+    moved = "[...document.querySelectorAll('#log li.scaled .moved')]"
+    newest_first = await tab.evaluate(f"{moved}.map((each) => each.firstChild.textContent)")
+    return [[int(number) for number in step.split(" → ")] for step in reversed(newest_first)]
 
 
 def _explains_itself(found: dict[str, Any]) -> None:
