@@ -6,7 +6,6 @@ name contain is `configuration`'s business, when anything is started is `cluster
 
 from __future__ import annotations
 
-import platform
 import socket
 import ssl
 import urllib.error
@@ -45,7 +44,7 @@ class Component:
 def components(state: State, tools: Toolchain) -> list[Component]:
     https = _verifying(pair(state, "ca").certificate) if state.pki.exists() else None
     return [
-        Component(command=_etcd(state), is_well=_answers(f"{ETCD_URL}/health")),
+        Component(command=_etcd(state, tools), is_well=_answers(f"{ETCD_URL}/health")),
         Component(
             command=_api_server(state, tools),
             is_well=_answers(f"https://{NODE_ADDRESS}:{API_PORT}/readyz", https),
@@ -115,11 +114,11 @@ def components(state: State, tools: Toolchain) -> list[Component]:
     ]
 
 
-def _etcd(state: State) -> Command:
+def _etcd(state: State, tools: Toolchain) -> Command:
     return Command(
         name="etcd",
         argv=(
-            "etcd",
+            str(tools.etcd / "etcd"),
             f"--data-dir={state.folder}/etcd",
             f"--listen-client-urls={ETCD_URL}",
             f"--advertise-client-urls={ETCD_URL}",
@@ -131,8 +130,6 @@ def _etcd(state: State) -> Command:
             # Survives every kill of a process, not a loss of power: worth it for the speed.
             "--unsafe-no-fsync",
         ),
-        # Debian's etcd refuses to start on arm64 without it.
-        env={"ETCD_UNSUPPORTED_ARCH": "arm64"} if _is_arm() else {},
     )
 
 
@@ -237,10 +234,6 @@ def _kubelet(state: State, tools: Toolchain) -> Command:
         ),
         reads=(state.config / "kubelet.json", kubeconfig_of(state, "kubelet")),
     )
-
-
-def _is_arm() -> bool:
-    return platform.machine() == "aarch64"
 
 
 def _verifying(authority: Path) -> ssl.SSLContext:

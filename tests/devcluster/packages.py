@@ -20,7 +20,6 @@ from .commands import DevclusterError, run, say
 CNI_PLUGINS = Path("/usr/lib/cni")
 
 FOR_THE_CLUSTER: Mapping[str, str] = {
-    "etcd": "etcd-server",
     "containerd": "containerd",
     "containerd-shim-runc-v2": "containerd",
     "ctr": "containerd",
