@@ -173,7 +173,7 @@ def test_workers_that_say_nothing_are_never_all_that_is_left(silent: list[str], 
     found = step(
         2,
         *pods,
-        answers=answers(**{name: held() for name in speaking}),
+        answers=answers(stopped=(), **{name: held() for name in speaking}),
         heard=heard(AT - 7200, **{name: beat() for name in speaking}),
     )
 
