@@ -31,7 +31,6 @@ from typing import Any
 
 from redis import Redis
 
-from infra.components import fleet_objects
 from scaler import contract
 from scaler.broker.redis_broker import RedisBroker
 from scaler.broker.redis_layout import Layout
@@ -42,6 +41,7 @@ from scaler.simulate.load import made
 from scaler.simulate.race import race
 from scaler.simulate.site import Workers
 from tests.conftest import Kubectl, RedisServer, free_port
+from tests.definition import define
 from tests.scaler.samples import observation, policy, spec
 
 ROOT = Path(__file__).parents[1]
@@ -143,7 +143,7 @@ def on_cluster(server: RedisServer, seconds: int, objects: int) -> list[Figure]:
     kubectl = _cluster()
     if kubectl is None:
         return [Figure("memory, idle requests", "not measured", "no cluster: KUBECONFIG, or devcluster up")]
-    _define(kubectl)
+    define(kubectl)
     figures = []
     for number in (1, objects):
         with _namespace(kubectl) as namespace, _pools(kubectl, namespace, number):
@@ -161,18 +161,6 @@ def _cluster() -> Kubectl | None:
         return None
     kubectl = Kubectl(Path(found), program)
     return kubectl if "ok" in kubectl("get", "--raw", "/readyz", check=False) else None
-
-
-def _define(kubectl: Kubectl) -> None:
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": contract.CRD_NAME},
-        "spec": fleet_objects.definition(),
-    }
-    manager = f"--field-manager={fleet_objects.FIELD_MANAGER}"
-    kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(body))
-    kubectl("wait", "--for=condition=Established", f"crd/{contract.CRD_NAME}")
 
 
 @contextmanager

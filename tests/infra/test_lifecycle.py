@@ -20,11 +20,11 @@ import pytest
 import yaml
 
 from infra.components import fleet_schema
-from infra.components.fleet_objects import FIELD_MANAGER, definition
 from infra.lifecycle import LifecycleProvider
 from scaler import contract
 from scaler.contract import Ready
 from tests.conftest import Kubectl
+from tests.definition import define
 from tests.devcluster import images
 from tests.devcluster.bases import REDIS
 from tests.devcluster.pause import PAUSE_IMAGE
@@ -118,19 +118,7 @@ WATCHING = ready("True", Ready.WATCHING, "all is well")
 @pytest.fixture(scope="session")
 def crd(kubectl: Kubectl) -> None:
     """The CRD as this checkout's program applies it; it stays, as it does for a stack."""
-    metadata = {
-        "name": contract.CRD_NAME,
-        "annotations": {fleet_schema.REVISION_ANNOTATION: str(fleet_schema.REVISION)},
-    }
-    manifest = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": metadata,
-        "spec": definition(),
-    }
-    manager = f"--field-manager={FIELD_MANAGER}"
-    kubectl("apply", "--server-side", "--force-conflicts", manager, "-f", "-", stdin=json.dumps(manifest))
-    kubectl("wait", "--for=condition=Established", f"crd/{contract.CRD_NAME}", "--timeout=30s")
+    define(kubectl)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,11 +10,11 @@ import yaml
 from kombu.connection import Connection
 from redis import Redis
 
-from infra.components import fleet_objects
 from scaler import contract
 from scaler.broker.redis_broker import RedisBroker
 from scaler.broker.redis_layout import Layout
 from tests.conftest import Kubectl, RedisServer
+from tests.definition import define
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
 from tests.scaler.workers import CeleryWorkers
@@ -62,16 +61,7 @@ def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers
 @pytest.fixture(scope="session")
 def defined(kubectl: Kubectl) -> Kubectl:
     """kubectl on a cluster that has the project's own CustomResourceDefinition."""
-    name = contract.CRD_NAME
-    body = {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": name},
-        "spec": fleet_objects.definition(),
-    }
-    manager = f"--field-manager={fleet_objects.FIELD_MANAGER}"
-    kubectl("apply", "--server-side", manager, "-f", "-", stdin=json.dumps(body))
-    kubectl("wait", "--for=condition=Established", f"crd/{name}", "--timeout=30s")
+    define(kubectl)
     return kubectl
 
 
