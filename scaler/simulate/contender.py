@@ -74,6 +74,15 @@ class Contender:
     policy: Policy
     times: Mapping[str, float]
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds after which replicas that stayed, with nothing to do, will not change any more."""
+        behavior = self.policy.behavior
+        limits = (*behavior.scale_up.limits, *behavior.scale_down.limits)
+        period = max((limit.period_seconds for limit in limits), default=0)
+        window = behavior.scale_down.stabilization_seconds + self.times.get("cooldownSeconds", 0.0)
+        return window + period + 60
+
     def autoscaler(self, random: Random) -> Autoscaler:
         times, policy = self.times, self.policy
         sync = times.get("syncSeconds", times.get("pollSeconds", 0.0))
