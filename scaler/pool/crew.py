@@ -69,6 +69,8 @@ class Crew:
     """Pods whose workers can be expected to answer."""
     heard: frozenset[str]
     """Pods of which a heartbeat came not long ago."""
+    speaking: frozenset[str]
+    """Those and the ones that have answered, without terminating ones."""
     unseen: int
     """Pods that the Deployment counts and that no watch shows."""
 
@@ -107,6 +109,7 @@ def crew_of(
         capacity=slots * len(taking) if known else None,
         to_ask=frozenset(member.pod.name for member in living if member.may_answer),
         heard=frozenset(member.pod.name for member in members if member.beat is not None),
+        speaking=frozenset(member.pod.name for member in living if member.speaks),
         unseen=unseen,
     )
 

@@ -58,13 +58,14 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     3. The others leave by the handshake of `scaler.pool.drain`, and `/scale` falls by just as many as it
     says.
        Those that an earlier tick has let go, and that are still there, do not count a second time.
+    4. As many as are desired stay of those that speak: one that says nothing may consume nothing.
     """
     spec, desired = scene.deployment.spec_replicas, decision.desired_replicas
     living = [pod for pod in scene.pods if not pod.terminating]
     chosen = {victim.pod for victim in scene.leaving}
     going = min(max(0, len(living) - spec), sum(pod.name in chosen for pod in living))
     target = max(desired, spec - _without_worker(scene, living))
-    drain = _drain(decision, scene, max(0, target - desired) + going)
+    drain = _drain(decision, scene, living, max(0, target - desired) + going, going)
     if target != spec:
         return Step(replicas=target, drain=replace(drain, remove=0))
     return Step(replicas=spec - max(0, drain.remove - going), drain=drain)
@@ -89,16 +90,17 @@ def _without_worker(scene: Scene, living: Sequence[Pod]) -> int:
     return max(0, missing + sum(not pod.assigned for pod in living))
 
 
-def _drain(decision: Decision, scene: Scene, excess: int) -> Plan:
+def _drain(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int, going: int) -> Plan:
     leaving = scene.leaving
     unknown = decision.reason is Reason.DEMAND_UNKNOWN
     resting = excess > 0 and not leaving and scene.at < scene.again_at
+    spared = _spared(decision, scene, living, excess, going)
     if unknown:
-        excess = len(leaving)
+        spared = len(leaving)
     found = plan(
         _workers(scene),
         leaving,
-        excess=0 if resting else excess,
+        excess=0 if resting else spared,
         at=scene.at,
         deadline_seconds=scene.policy.drain_seconds,
         rolling_out=scene.deployment.rolling_out,
@@ -114,13 +116,30 @@ def _drain(decision: Decision, scene: Scene, excess: int) -> Plan:
     if scene.crew.unseen:
         message = f"{scene.crew.unseen} pods are not seen: do they carry the label {POOL_LABEL}?"
         return _held(found, DrainReason.WAITING_FOR_PODS, message)
-    if not scene.crew.heard and not found.leaving:
-        message = "no worker answers and no heartbeat is heard: no worker can be let go"
-        return _held(found, DrainReason.WORKERS_SILENT, message)
+    if spared < excess and not scene.deployment.rolling_out:
+        found = _with_silent(found, scene, living)
     if scene.answerless:
         words = "no worker answers remote control, so only those idle by their heartbeats leave"
         return replace(found, message=f"{found.message}; {words}")
     return found
+
+
+def _spared(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int, going: int) -> int:
+    speaking, chosen = scene.crew.speaking, {victim.pod for victim in scene.leaving}
+    # One that `/scale` has let go is told to stop before the API server shows it, and then says nothing.
+    let_go = sum(
+        pod.name in chosen and pod.deletion_cost <= VICTIM_COST and pod.name not in speaking for pod in living
+    )
+    spared = len(speaking) + min(going, let_go) - decision.desired_replicas
+    return min(excess, max(0, spared))
+
+
+def _with_silent(found: Plan, scene: Scene, living: Sequence[Pod]) -> Plan:
+    silent = len(living) - len(scene.crew.speaking)
+    words = f"{silent} of {len(living)} workers say nothing, so as many others stay in their place"
+    if found.leaving:
+        return replace(found, message=f"{found.message}; {words}")
+    return replace(found, reason=DrainReason.WORKERS_SILENT, message=words)
 
 
 def _held(found: Plan, reason: DrainReason, message: str) -> Plan:

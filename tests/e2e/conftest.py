@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -14,7 +15,8 @@ from demo.cluster import Cluster
 from demo.diagnosis import diagnosis
 from demo.images import Built
 from tests.conftest import Kubectl
-from tests.e2e.stack import Stack, ledger_claim, settings_of
+from tests.e2e import outside
+from tests.e2e.stack import Change, Stack, settings_of, with_ledger
 
 NAMESPACES = pytest.StashKey[list[tuple[Cluster, str]]]()
 """What a test has deployed to: where to look when it fails."""
@@ -42,29 +44,45 @@ def built(cluster: Cluster) -> Built:
     return images.build_and_load(cluster, os.environ.get("DEMO_REGISTRY", ""))
 
 
-NewStack = Callable[[], Stack]
+class Stacks:
+    """Makes stacks that are ready, also side by side, and removes them all."""
+
+    def __init__(
+        self, cluster: Cluster, built: Built, made: Callable[[Stack], None] = lambda _: None
+    ) -> None:
+        self._cluster = cluster
+        self._built = built
+        self._made = made
+        self._stacks: list[Stack] = []
+
+    def make(self, change: Change = with_ledger, /, **settings: object) -> Stack:
+        """With these settings over those of all tests."""
+        namespace = f"e2e-{uuid.uuid4().hex[:8]}"
+        stack = Stack(self._cluster, namespace, settings_of(namespace, self._built), change=change)
+        self._stacks.append(stack)
+        self._made(stack)
+        self._cluster.kubectl("create", "namespace", namespace)
+        stack.kubectl("create", "--filename=-", stdin=json.dumps(outside.claim()))
+        stack.apply(**settings)
+        stack.outside.start(stack.settings["image"])
+        stack.wait_ready()
+        return stack
+
+    def remove(self) -> None:
+        for stack in self._stacks:
+            stack.remove()
+
+
+NewStack = Callable[..., Stack]
 
 
 @pytest.fixture
 def new_stack(cluster: Cluster, built: Built, request: pytest.FixtureRequest) -> Iterator[NewStack]:
-    """Makes stacks that are ready; each is removed at the end, whatever becomes of the test."""
-    made: list[Stack] = []
-    request.node.stash[NAMESPACES] = []
-
-    def make() -> Stack:
-        namespace = f"e2e-{uuid.uuid4().hex[:8]}"
-        stack = Stack(cluster, namespace, settings_of(namespace, built))
-        made.append(stack)
-        request.node.stash[NAMESPACES].append((cluster, namespace))
-        cluster.kubectl("create", "namespace", namespace)
-        stack.kubectl("create", "--filename=-", stdin=ledger_claim())
-        stack.apply()
-        stack.wait_ready()
-        return stack
-
-    yield make
-    for stack in made:
-        stack.remove()
+    """`Stacks.make`; each is removed at the end, whatever becomes of the test."""
+    seen = request.node.stash[NAMESPACES] = []
+    stacks = Stacks(cluster, built, lambda stack: seen.append((cluster, stack.namespace)))
+    yield stacks.make
+    stacks.remove()
 
 
 @pytest.fixture

@@ -20,12 +20,15 @@ from demo.images import Built
 from demo.rendered import Manifest
 from demo.screen import Sight
 from demo.sight import look
+from tests.e2e.ledger import Entry, entries_of
+from tests.e2e.outside import Outside, mount
 
 POOL = "default"
 WORKERS = f"{POOL}-celery-worker"
 LEAST, MOST = 2, 4
 CALM_SECONDS = 20
-LEDGER = "/ledger"
+READY_SECONDS = 180
+"""Several stacks may start at once, on a machine that has other work."""
 
 # Node ports belong to the whole cluster, and several stacks share one.
 APART = {
@@ -56,22 +59,35 @@ def settings_of(namespace: str, built: Built) -> dict[str, str]:
     }
 
 
+Change = Callable[[Manifest], Manifest]
+
+
 @dataclass(slots=True)
 class Stack:
     cluster: Cluster
     namespace: str
     settings: dict[str, str]
     published: list[str] = field(default_factory=list)
-    """The ids of all recorded tasks, as they were asked for."""
-    change: Callable[[Manifest], Manifest] = field(default_factory=lambda: with_ledger)
+    """The ids of all recorded tasks of floods, as they were asked for."""
+    change: Change = field(default_factory=lambda: with_ledger)
+    """What the tests add to the stack's own manifests."""
+
+    @property
+    def outside(self) -> Outside:
+        return Outside(self.kubectl)
+
+    @property
+    def least(self) -> int:
+        return int(self.settings.get("minReplicas", LEAST))
 
     def apply(self, **changes: object) -> None:
         """Deploy the stack, or what has changed of it, as rendered manifests."""
         self.settings |= {key: str(value) for key, value in changes.items()}
         rendered.apply(self.cluster, "local", self.settings, change=self.change)
 
-    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments, stdin=stdin)
+    def kubectl(self, *arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
+        here = f"--namespace={self.namespace}"
+        return self.cluster.kubectl(here, *arguments, stdin=stdin, timeout_seconds=seconds)
 
     def get(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "--output=json"))
@@ -106,22 +122,22 @@ class Stack:
         assert answer.get("published") == tasks * batches, answer
         self.published += [f"{answer['flood']}-{b}-{n}" for b in range(batches) for n in range(tasks)]
 
-    def ledger(self) -> list[str]:
-        """Every line that the tasks of all workers, living and gone, have written."""
-        read = f"import glob; [print(open(f).read(), end='') for f in glob.glob('{LEDGER}/*.jsonl')]"
-        return self.kubectl("exec", "deployment/sample-app", "--", "python3", "-c", read).splitlines()
+    def ledger(self) -> list[Entry]:
+        """What the producer and the tasks of all workers, living and gone, have written."""
+        return entries_of(self.outside.ledger())
 
     def wait_ready(self) -> None:
         """Every Deployment available, the object Ready, the fewest workers running, nothing to do."""
-        self.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=50s")
+        available = ("--for=condition=Available", "deployment", "--all", f"--timeout={READY_SECONDS}s")
+        self.kubectl("wait", *available, seconds=READY_SECONDS + 10)
         self.wait(
             lambda: (
                 self.condition("Ready")[0] == "True"
                 and self.condition("Active") == ("False", "NoDemand")
-                and self.settled(LEAST)
+                and self.settled(self.least)
             ),
-            f"Ready with {LEAST} idle workers, each heard of",
-            60,
+            f"Ready with {self.least} idle workers, each heard of",
+            READY_SECONDS,
         )
 
     def settled(self, replicas: int) -> bool:
@@ -157,26 +173,11 @@ def every(pause_seconds: float, seconds: float) -> Iterator[int]:
 
 
 def with_ledger(manifest: Manifest) -> Manifest:
-    """The stack's own manifest, with the ledger's volume for the workers and for who reads it."""
-    if manifest["kind"] != "Deployment" or manifest["metadata"]["name"] not in (WORKERS, "sample-app"):
+    """The stack's own manifest, with the ledger's volume for the workers."""
+    if manifest["kind"] != "Deployment" or not manifest["metadata"]["name"].endswith("-celery-worker"):
         return manifest
-    template = manifest["spec"]["template"]
-    container = template["spec"]["containers"][0]
-    container["volumeMounts"].append({"name": "ledger", "mountPath": LEDGER})
-    container["env"].append({"name": "LEDGER_DIR", "value": LEDGER})
-    template["spec"]["volumes"].append({"name": "ledger", "persistentVolumeClaim": {"claimName": "ledger"}})
+    mount(manifest["spec"]["template"])
     return manifest
-
-
-def ledger_claim() -> str:
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "ledger"},
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-        }
-    )
 
 
 def left_of(*stacks: Stack) -> set[str]:

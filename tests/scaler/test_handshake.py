@@ -159,6 +159,44 @@ def test_nobody_heard_nobody_goes() -> None:
     assert (found.replicas, found.drain.reason) == (2, DrainReason.WORKERS_SILENT)
 
 
+@pytest.mark.parametrize(
+    ("silent", "leaves"),
+    [
+        pytest.param(["a"], {"d"}, id="one of four says nothing: one of the others leaves"),
+        pytest.param(["a", "b"], set(), id="two say nothing: the two that speak stay"),
+        pytest.param(["d"], {"c"}, id="the youngest says nothing"),
+    ],
+)
+def test_workers_that_say_nothing_are_never_all_that_is_left(silent: list[str], leaves: set[str]) -> None:
+    pods = [pod(name, created_at=AT - 3600 + number) for number, name in enumerate("abcd")]
+    speaking = [each.name for each in pods if each.name not in silent]
+    found = step(
+        2,
+        *pods,
+        answers=answers(stopped=(), **{name: held() for name in speaking}),
+        heard=heard(AT - 7200, **{name: beat() for name in speaking}),
+    )
+
+    assert found.replicas == 4
+    assert found.drain.stop == leaves
+    assert f"{len(silent)} of 4 workers say nothing" in found.drain.message
+
+
+def test_one_that_scale_has_let_go_may_be_silent() -> None:
+    """It got SIGTERM, and the watch does not show that yet: the next one may be chosen meanwhile."""
+    pods = [pod("a"), pod("b", created_at=AT), marked("c")]
+    found = step(
+        1,
+        *pods,
+        replicas=2,
+        leaving=["c"],
+        answers=answers(a=held(), b=held()),
+        heard=heard(AT - 7200, a=beat(), b=beat()),
+    )
+
+    assert {victim.pod for victim in found.drain.leaving} == {"b", "c"}
+
+
 def test_marks_are_written_on_the_drained_and_taken_from_those_that_stay() -> None:
     pods = [pod("a"), marked("b"), pod("c")]
     drain = step(1, *pods, leaving=["c", "b"]).drain

@@ -1,0 +1,164 @@
+"""Owns what is seen of one pool from moment to moment, and what happened in between.
+
+A follower of its own connection looks at the object, the Deployment and its pods a few times a second. Falls
+of the replicas and the steps of a drain are read off its moments; what the pods ran is in the ledger.
+A look that the API server does not answer is left out, so a step may be seen late, never made up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+import httpx2
+from lightkube import Client
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import Pod
+
+from demo.cluster import Cluster
+from infra.live.cluster import Celery
+from infra.live.kubeconfig import settings_of
+from scaler.cluster.wire import DELETION_COST
+from scaler.contract import POOL_LABEL, worker_deployment_name
+from scaler.pool.drain import VICTIM_COST
+
+LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    at: float
+    replicas: int
+    """What the Deployment asks for."""
+    living: tuple[str, ...]
+    """Pods that are not leaving, the youngest first: a ReplicaSet that knows of no deletion cost takes ready
+    pods of one node in about this order."""
+    draining: frozenset[str]
+    marked: frozenset[str]
+    condition: str
+    """Reason of the condition Draining."""
+
+
+class Step(StrEnum):
+    """Where a scale-in or its undoing stands, as two moments in a row show it."""
+
+    CHOSEN = "chosen"
+    MARKED = "marked"
+    LOWERED = "lowered"
+    TAKEN_BACK = "taken back"
+    RAISED = "raised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fall:
+    """A scale-in, as it was first seen."""
+
+    at: float
+    by: int
+    pods: tuple[str, ...]
+    """Those that lived a moment before, the youngest first."""
+
+    def would_have_killed(self, running: dict[str, set[str]]) -> bool:
+        """Whether a pod that the ReplicaSet's own order takes ran a task."""
+        return any(running.get(pod) for pod in self.pods[: self.by])
+
+
+@dataclass(slots=True)
+class Course:
+    """The moments so far; the follower appends, everybody reads."""
+
+    moments: list[Moment] = field(default_factory=list)
+
+    @property
+    def now(self) -> Moment:
+        return self.moments[-1]
+
+    def falls(self) -> list[Fall]:
+        return [
+            Fall(at=later.at, by=earlier.replicas - later.replicas, pods=earlier.living)
+            for earlier, later in pairwise(self.moments)
+            if later.replicas < earlier.replicas
+        ]
+
+    def steps(self, since: int = 0) -> Iterator[Step]:
+        """Those between the moments from number `since` on."""
+        for earlier, later in pairwise(self.moments[max(0, since - 1) :]):
+            yield from steps_between(earlier, later)
+
+    def counted(self) -> Counter[Step]:
+        return Counter(self.steps())
+
+
+def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:
+    if later.replicas < earlier.replicas:
+        yield Step.LOWERED
+    elif later.replicas > earlier.replicas:
+        yield Step.RAISED
+    if later.draining - earlier.draining:
+        yield Step.CHOSEN
+    if later.marked - earlier.marked:
+        yield Step.MARKED
+    back = earlier.draining - later.draining
+    if back & set(later.living) and later.replicas >= earlier.replicas:
+        yield Step.TAKEN_BACK
+
+
+@contextmanager
+def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
+    course, stop = Course(), threading.Event()
+    client = Client(config=settings_of(cluster.context, str(cluster.kubeconfig)), namespace=namespace)
+    course.moments.append(_look(client, pool))
+
+    def follow() -> None:
+        while not stop.wait(LOOK_SECONDS):
+            try:
+                course.moments.append(_look(client, pool))
+            except httpx2.HTTPError:
+                continue
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield course
+    finally:
+        stop.set()
+        follower.join(30)
+        client.close()
+
+
+def _look(client: Client, pool: str) -> Moment:
+    status = client.get(Celery, pool).get("status") or {}
+    deployment = client.get(Deployment, worker_deployment_name(pool))
+    living = [
+        pod
+        for pod in client.list(Pod, labels={POOL_LABEL: pool})
+        if pod.metadata and not pod.metadata.deletionTimestamp
+    ]
+    living.sort(key=lambda pod: _metadata(pod).creationTimestamp, reverse=True)
+    drain: dict[str, str] = next(
+        (one for one in status.get("conditions") or () if one["type"] == "Draining"), {}
+    )
+    return Moment(
+        at=time.time(),
+        replicas=(deployment.spec.replicas if deployment.spec else None) or 0,
+        living=tuple(_metadata(pod).name for pod in living),
+        draining=frozenset(victim["pod"] for victim in status.get("draining") or ()),
+        marked=frozenset(_metadata(pod).name for pod in living if _is_marked(pod)),
+        condition=drain.get("reason", ""),
+    )
+
+
+def _metadata(pod: Pod) -> Any:
+    return pod.metadata
+
+
+def _is_marked(pod: Pod) -> bool:
+    annotations = _metadata(pod).annotations or {}
+    return int(annotations.get(DELETION_COST, 0)) <= VICTIM_COST

@@ -1,0 +1,268 @@
+"""Owns the scenes of the proof: a stack under a load, and what is done to it meanwhile.
+
+A scene returns what came of it and asserts nothing: the tests say what must come out, and the soak prints
+it. Grace periods are so short that a worker chosen wrongly is killed with its task. Scenes mostly wait, so
+several run side by side, each on a stack of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from demo.rendered import Manifest
+from scaler.contract import SCALER_NAME, Env
+from tests.e2e.course import Course, Fall, Moment, Step, followed
+from tests.e2e.ledger import Entry, Verdict, judge, published_in, running_at
+from tests.e2e.stack import POOL, WORKERS, Stack, with_ledger
+
+QUEUE: Final = "celery"
+LOW, HIGH = 2, 9
+"""Tasks outstanding: at two a worker, for one worker and for the four that there may be."""
+GROW_SECONDS = 40
+SHRINK_SECONDS = 60
+REST_SECONDS = 120
+"""For all that is outstanding to finish, and the pool to be at its least."""
+WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
+BREATHING: Final[Mapping[str, object]] = {
+    **WITHOUT_PAGES,
+    "minReplicas": 1,
+    "maxReplicas": 4,
+    "averageValue": 2,
+    "prefetchMultiplier": 1,
+    "gracePeriodSeconds": 3,
+    "drainSeconds": 60,
+    "pollSeconds": 1,
+    "behavior": json.dumps({"scaleDown": {"stabilizationWindowSeconds": 2}}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    verdict: Verdict
+    falls: list[Fall]
+    with_victim: int
+    """Of the falls: those with a task on a pod that the ReplicaSet's own order would have taken."""
+    steps: Counter[Step]
+    kills: Counter[Step] = field(default_factory=Counter)
+    """Of the scaler, by the step that had just been seen."""
+    consuming: Mapping[str, bool] = field(default_factory=dict)
+    """By worker of the end, whether it takes tasks from the pool's queue."""
+
+    def __str__(self) -> str:
+        removed = sum(fall.by for fall in self.falls)
+        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim"
+        if self.steps[Step.TAKEN_BACK]:
+            text += f", {self.steps[Step.TAKEN_BACK]} drains taken back"
+        if self.kills:
+            text += f", scaler killed {self.kills.total()} times ({counts(self.kills)})"
+        return f"{text}: {self.verdict}"
+
+
+def counts(steps: Counter[Step]) -> str:
+    return ", ".join(f"{step} {times}" for step, times in sorted(steps.items()))
+
+
+def breathe(stack: Stack, *, scale_ins: int, victims: int, seconds: float, clean: bool = True) -> Outcome:
+    """Load and pause in turn until there were enough scale-ins; then wait until nothing is left.
+
+    Where it is not clean, killed workers leave messages behind that come back after an hour only.
+    """
+    with followed(stack.cluster, stack.namespace, POOL) as course:
+        breath = _Breath(stack, course, seconds)
+        while breath.left and not (
+            len(course.falls()) >= scale_ins and with_victim(course, stack.ledger()) >= victims
+        ):
+            breath.turn()
+        breath.out(clean=clean)
+        return outcome(stack, course)
+
+
+def killed(stack: Stack, *, kills: int, seconds: float) -> Outcome:
+    """The same, with the scaler killed when a step has been seen: each step in its turn."""
+    with followed(stack.cluster, stack.namespace, POOL) as course:
+        breath = _Breath(stack, course, seconds, killer=Killer(stack, each=-(-kills // len(Step))))
+        while breath.left and breath.kills.total() < kills:
+            breath.turn()
+        consuming = breath.consuming()
+        breath.out()
+        return outcome(stack, course, kills=breath.kills, consuming=consuming)
+
+
+def rolled(stack: Stack, *, rolls: int) -> Outcome:
+    """A steady load; new pods for all workers several times, then fewer and fewer of them by new limits."""
+    with followed(stack.cluster, stack.namespace, POOL) as course:
+        stack.outside.order(QUEUE, HIGH, batch="roll", shortest=0.1, longest=10)
+        stack.wait(partial(_are_living, course, 4), "four workers", GROW_SECONDS)
+        for number in range(rolls):
+            stack.apply(env=json.dumps({"ROLL": str(number)}))
+            stack.kubectl("rollout", "status", f"deployment/{WORKERS}", "--timeout=300s", seconds=310)
+        for limit in (3, 2):
+            stack.apply(maxReplicas=limit)
+            stack.wait(partial(_are_living, course, limit), f"{limit} workers", SHRINK_SECONDS)
+        stack.outside.order(QUEUE, 0, batch="roll", shortest=0.1, longest=10)
+        rest(stack, course)
+        return outcome(stack, course)
+
+
+def _are_living(course: Course, workers: int) -> bool:
+    return len(course.now.living) == workers
+
+
+def outcome(
+    stack: Stack,
+    course: Course,
+    *,
+    kills: Counter[Step] | None = None,
+    consuming: Mapping[str, bool] | None = None,
+) -> Outcome:
+    entries = stack.ledger()
+    return Outcome(
+        verdict=judge(published_in(entries), entries),
+        falls=course.falls(),
+        with_victim=with_victim(course, entries),
+        steps=course.counted(),
+        kills=kills or Counter(),
+        consuming=consuming or {},
+    )
+
+
+def with_victim(course: Course, entries: list[Entry]) -> int:
+    return sum(fall.would_have_killed(running_at(entries, fall.at - 0.5)) for fall in course.falls())
+
+
+def rest(stack: Stack, course: Course, *, clean: bool = True) -> None:
+    def nothing_left() -> bool:
+        status = stack.get("celery", POOL)["status"]
+        waiting = (status.get("queued"), status.get("unacked") if clean else 0)
+        runs = running_at(stack.ledger(), time.time()).keys() & set(course.now.living)
+        return waiting == (0, 0) and not runs and (len(course.now.living) == stack.least or not clean)
+
+    stack.wait(nothing_left, "no task left and the fewest workers", REST_SECONDS)
+
+
+class _Breath:
+    """One load that grows and falls; now and then it is back before the pool has shrunk."""
+
+    def __init__(self, stack: Stack, course: Course, seconds: float, killer: Killer | None = None) -> None:
+        self._stack = stack
+        self._course = course
+        self._killer = killer
+        self.kills: Counter[Step] = killer.kills if killer else Counter()
+        self._seen = len(course.moments)
+        self._ends = time.monotonic() + seconds
+        self._chance = random.Random(4)
+
+    @property
+    def left(self) -> bool:
+        return time.monotonic() < self._ends
+
+    def turn(self) -> None:
+        self.grow()
+        self._order(LOW)
+        if self._chance.random() < 0.3:
+            self._until(lambda now: bool(now.draining), SHRINK_SECONDS)
+            self._until(lambda _: False, self._chance.uniform(0, 3))
+        else:
+            self._until(lambda now: len(now.living) == 1, SHRINK_SECONDS)
+
+    def grow(self) -> None:
+        self._order(HIGH)
+        self._until(lambda now: len(now.living) == 4 and not now.draining, GROW_SECONDS)
+
+    def consuming(self) -> dict[str, bool]:
+        """By worker, once there are four and nobody is to be killed any more; one that boots has time."""
+        self._killer = None
+        deadline = time.monotonic() + GROW_SECONDS
+        while True:
+            self.grow()
+            found = consumed(self._stack)
+            if (len(found) == 4 and all(found.values())) or time.monotonic() > deadline:
+                return found
+
+    def out(self, *, clean: bool = True) -> None:
+        self._killer = None
+        self._order(0)
+        rest(self._stack, self._course, clean=clean)
+
+    def _order(self, outstanding: int) -> None:
+        self._stack.outside.order(QUEUE, outstanding, batch="breath", shortest=0.1, longest=30)
+
+    def _until(self, fact: Callable[[Moment], bool], seconds: float) -> None:
+        """Not reaching it is no failure: the load goes on breathing."""
+        deadline = time.monotonic() + seconds
+        while not fact(self._course.now) and time.monotonic() < deadline:
+            if self._killer is not None:
+                self._seen = self._killer.look(self._course, self._seen)
+            time.sleep(0.1)
+
+
+class Killer:
+    """Kills the scaler's process as the kernel would, each time another step has been seen."""
+
+    PAUSE_SECONDS: Final = 8
+    """For the next scaler to be at work before it is killed."""
+
+    def __init__(self, stack: Stack, *, each: int) -> None:
+        self._stack = stack
+        self._each = each
+        self._next_at = 0.0
+        self.kills: Counter[Step] = Counter()
+
+    def look(self, course: Course, seen: int) -> int:
+        """Returns how many moments have been looked at."""
+        known = len(course.moments)
+        for step in course.steps(since=seen):
+            if self.kills[step] < self._each and time.monotonic() >= self._next_at:
+                self._kill()
+                self.kills[step] += 1
+        return known
+
+    def _kill(self) -> None:
+        for pod in self._stack.scaler_pods():
+            for process in processes_of(pod):
+                os.kill(process, signal.SIGKILL)
+            # Else the kubelet waits longer before each new start of the same pod's container.
+            self._stack.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+        self._stack.kubectl("rollout", "status", f"deployment/{SCALER_NAME}", "--timeout=60s", seconds=70)
+        self._next_at = time.monotonic() + self.PAUSE_SECONDS
+
+
+def processes_of(scaler_pod: str) -> list[int]:
+    """On this machine, which is devcluster's node: a process cannot kill the first one of its own pod."""
+    mark = f"{Env.POD_NAME}={scaler_pod}\0".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark in environment.read_bytes():
+                found.append(int(environment.parent.name))
+        except OSError:
+            continue  # it has ended
+    return found
+
+
+def consumed(stack: Stack) -> dict[str, bool]:
+    """Asked of the workers themselves, as a person would."""
+    ask = (
+        "import json; from sample_app.tasks import app; "
+        "print(json.dumps(app.control.inspect(timeout=5).active_queues() or {}))"
+    )
+    said = json.loads(stack.kubectl("exec", "outside", "--", "python3", "-c", ask))
+    pods = stack.worker_pods()
+    return {pod: QUEUE in {queue["name"] for queue in said.get(f"worker@{pod}", ())} for pod in sorted(pods)}
+
+
+def without_handshake(manifest: Manifest) -> Manifest:
+    if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == SCALER_NAME:
+        container = manifest["spec"]["template"]["spec"]["containers"][0]
+        container["env"].append({"name": Env.HANDSHAKE.value, "value": "off"})
+    return with_ledger(manifest)

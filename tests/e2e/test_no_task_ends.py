@@ -1,0 +1,128 @@
+"""The proof that nothing the system itself does ends a task: scale-in, take-back, roll-out, a killed scaler,
+new limits, under load, with a ledger outside the broker.
+
+The scenes run side by side, each on a stack of its own. The same load with the handshake switched off has to
+show killed tasks: it checks the check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from demo.cluster import Cluster
+from demo.images import Built
+from tests.e2e import scenes
+from tests.e2e.conftest import NAMESPACES, Stacks
+from tests.e2e.course import Step
+from tests.e2e.scenes import BREATHING, Outcome
+from tests.e2e.stack import Change, Stack, with_ledger
+
+pytestmark = pytest.mark.cluster
+
+SCALE_INS, WITH_VICTIM = 20, 15
+KILLS = 10
+ROLLS = 3
+SCENE_SECONDS = 900
+
+Act = Callable[[Stack], Outcome]
+SCENES: dict[str, tuple[Act, Change, dict[str, object]]] = {
+    "scale-in": (
+        lambda stack: scenes.breathe(stack, scale_ins=SCALE_INS, victims=WITH_VICTIM, seconds=SCENE_SECONDS),
+        with_ledger,
+        {},
+    ),
+    "killed scaler": (
+        lambda stack: scenes.killed(stack, kills=KILLS, seconds=SCENE_SECONDS),
+        with_ledger,
+        {},
+    ),
+    "roll-out": (lambda stack: scenes.rolled(stack, rolls=ROLLS), with_ledger, {"gracePeriodSeconds": 60}),
+    "no handshake": (
+        lambda stack: scenes.breathe(stack, scale_ins=3, victims=2, seconds=300, clean=False),
+        scenes.without_handshake,
+        {},
+    ),
+}
+
+
+@dataclass(slots=True)
+class Play:
+    """A scene that runs, or has ended."""
+
+    outcome: Future[Outcome]
+    made: list[Stack]
+
+
+@pytest.fixture(scope="module")
+def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
+    every: list[Stacks] = []
+    plays: dict[str, Play] = {}
+    with ThreadPoolExecutor(len(SCENES)) as pool:
+        for name, (act, change, settings) in SCENES.items():
+            made: list[Stack] = []
+            stacks = Stacks(cluster, built, made.append)
+            every.append(stacks)
+            plays[name] = Play(pool.submit(_play, stacks, act, change, settings), made)
+        yield plays
+    for stacks in every:
+        stacks.remove()
+
+
+def _play(stacks: Stacks, act: Act, change: Change, settings: dict[str, object]) -> Outcome:
+    return act(stacks.make(change, **{**BREATHING, **settings}))
+
+
+@pytest.fixture
+def outcome_of(
+    plays: dict[str, Play], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Outcome]:
+    def wait(name: str) -> Outcome:
+        play = plays[name]
+        request.node.stash[NAMESPACES] = homes = []
+        try:
+            outcome = play.outcome.result()
+        finally:
+            homes += [(stack.cluster, stack.namespace) for stack in play.made]
+        with capsys.disabled():
+            print(f"\n{name}: {outcome}")
+        return outcome
+
+    return wait
+
+
+def test_no_scale_in_ends_a_task(outcome_of: Callable[[str], Outcome]) -> None:
+    outcome = outcome_of("scale-in")
+
+    assert len(outcome.falls) >= SCALE_INS
+    assert outcome.with_victim >= WITH_VICTIM
+    assert outcome.verdict.clean, outcome.verdict
+
+
+def test_a_scaler_killed_at_any_step_leaves_no_task_ended_and_no_worker_deaf(
+    outcome_of: Callable[[str], Outcome],
+) -> None:
+    outcome = outcome_of("killed scaler")
+
+    assert outcome.kills.total() >= KILLS
+    assert len(outcome.kills) >= 4
+    assert outcome.verdict.clean, outcome.verdict
+    assert outcome.consuming
+    assert all(outcome.consuming.values()), outcome.consuming
+
+
+def test_no_roll_out_and_no_new_limit_ends_or_repeats_a_task(outcome_of: Callable[[str], Outcome]) -> None:
+    outcome = outcome_of("roll-out")
+
+    assert outcome.steps[Step.LOWERED] >= 2
+    assert outcome.verdict.clean, outcome.verdict
+
+
+def test_without_the_handshake_the_ledger_shows_killed_tasks(outcome_of: Callable[[str], Outcome]) -> None:
+    outcome = outcome_of("no handshake")
+
+    assert outcome.falls
+    assert outcome.verdict.lost or outcome.verdict.killed or outcome.verdict.repeated
