@@ -176,6 +176,10 @@ def test_words_become_a_policy() -> None:
     assert found.times["pollSeconds"] == 5
 
 
+def test_a_pool_that_was_paused_when_it_was_recorded_is_simulated_as_if_it_were_not() -> None:
+    assert contender_of("x", spec_of("sums", policy(paused=True)), {}).policy == policy()
+
+
 def test_an_hpa_has_its_own_defaults_and_not_ours() -> None:
     found = contender_of("hpa-slow:syncSeconds=60", spec_of("sums", policy()), {})
 
