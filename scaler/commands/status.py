@@ -86,8 +86,8 @@ async def _status(namespace: str, *, as_json: bool, watch: bool) -> int:
         text = await _look(api, namespace, as_json=as_json)
         while True:
             clear = watch and not as_json and sys.stdout.isatty()
-            # Cursor home and "erase below": a screen that is cleared first flickers.
-            sys.stdout.write(f"\x1b[H{text}\x1b[J" if clear else text)
+            # Cursor home, "erase to the end of the line", "erase below": a cleared screen would flicker.
+            sys.stdout.write("\x1b[H" + text.replace("\n", "\x1b[K\n") + "\x1b[J" if clear else text)
             sys.stdout.flush()
             if not watch:
                 return 0

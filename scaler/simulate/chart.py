@@ -52,9 +52,10 @@ def draw(path: Path, title: str, runs: Sequence[Run]) -> None:
         upper.set(title=title, ylabel="tasks to do")
         lower.set(ylabel="replicas", xlabel="seconds", xlim=(0, until), ylim=(0, None))
         upper.set_ylim(bottom=0)
+        lower.locator_params(axis="y", integer=True)
+        upper.legend()
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
-        upper.legend()
         # SVG would carry the day it was made.
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, metadata=metadata, dpi=120)

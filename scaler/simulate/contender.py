@@ -74,6 +74,15 @@ class Contender:
     policy: Policy
     times: Mapping[str, float]
 
+    @property
+    def longest_wait(self) -> float:
+        """Seconds after which replicas that stayed, with nothing to do, will not change any more."""
+        behavior = self.policy.behavior
+        limits = (*behavior.scale_up.limits, *behavior.scale_down.limits)
+        period = max((limit.period_seconds for limit in limits), default=0)
+        window = behavior.scale_down.stabilization_seconds + self.times.get("cooldownSeconds", 0.0)
+        return window + period + 60
+
     def autoscaler(self, random: Random) -> Autoscaler:
         times, policy = self.times, self.policy
         sync = times.get("syncSeconds", times.get("pollSeconds", 0.0))
@@ -97,6 +106,8 @@ def contender_of(text: str, base: Spec, common: Mapping[str, str]) -> Contender:
     name, values = split(text)
     rules = next((each for each in ("hpa", "keda") if name == each or name.startswith(f"{each}-")), "ours")
     spec, times = deepcopy(base), dict(TIMES[rules])
+    # What a pool that was paused would have done is a question like any other.
+    spec["scaleTargetRef"][0]["paused"] = False
     if rules != "ours":
         spec["scaleTargetRef"][0]["behavior"] = deepcopy(DEFAULT_BEHAVIOR)
     for key, value in {**common, **values}.items():
@@ -113,8 +124,6 @@ def contender_of(text: str, base: Spec, common: Mapping[str, str]) -> Contender:
         raise Impossible(f"{name}: {error}") from error
     if rules == "hpa" and policy.min_replicas == 0:
         raise Impossible(f"{name}: minReplicas must be at least 1: an HPA wakes nothing from 0")
-    if policy.paused:
-        raise Impossible(f"{name}: a paused pool decides nothing")
     return Contender(name=name, rules=rules, policy=policy, times=times)
 
 

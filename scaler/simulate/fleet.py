@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Final
 
 from scaler.cluster import objects
 from scaler.contract import Policy
-from scaler.pool.count import NOTHING, Count
-from scaler.pool.crew import Crew
+from scaler.pool.count import Count
+from scaler.pool.crew import Crew, crew_of, node_of
 from scaler.pool.decision import Decision, Memory, Observation, decide
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Worker
+from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.step_limits import with_event
 from scaler.simulate.site import Pod, Site
+from scaler.workers.answers import Answers, Heard, Heartbeat, HeldTasks
+
+NO_TASKS: Final[frozenset[str]] = frozenset()
 
 
 class Fleet:
@@ -55,15 +59,15 @@ class Fleet:
         for pod in site.pods:
             if pod.name in chosen:
                 site.stop(pod)
-        held = site.held()
+        deployment, pods = _deployment(site), [_seen(pod) for pod in site.pods]
         step = step_of(
             decision,
             Scene(
                 at=site.now,
                 policy=self._policy,
-                deployment=_deployment(site),
-                pods=[_seen(pod) for pod in site.pods],
-                crew=_crew([_worker(pod, held.get(pod, 0)) for pod in site.pods]),
+                deployment=deployment,
+                pods=pods,
+                crew=_crew(site, deployment, pods, leaving=chosen, slots=self._policy.concurrency),
                 leaving=self._leaving,
                 again_at=self._again_at,
                 answerless=False,
@@ -115,27 +119,37 @@ def _seen(pod: Pod) -> objects.Pod:
     )
 
 
-def _worker(pod: Pod, tasks: int) -> Worker:
-    return Worker(
-        pod=pod.name,
-        created_at=pod.created_at,
-        replica_set="workers-1",
-        tasks=Count.exactly(tasks),
-        stopped=pod.stopped,
-        settled=pod.ready,
-        terminating=pod.terminating,
-        deletion_cost=pod.cost,
-    )
-
-
-def _crew(workers: list[Worker]) -> Crew:
-    names = frozenset(worker.pod for worker in workers)
-    return Crew(
-        workers=tuple(workers),
-        active=NOTHING,
-        running=None,
-        capacity=None,
-        to_ask=names,
-        heard=names,
-        unseen=0,
+def _crew(
+    site: Site,
+    deployment: objects.Deployment,
+    pods: list[objects.Pod],
+    *,
+    leaving: set[str],
+    slots: int,
+) -> Crew:
+    """Every worker that has started sends heartbeats and answers at once."""
+    tasks = site.held()
+    ready = [pod for pod in site.pods if pod.ready]
+    beats, answers = {}, {}
+    for pod in ready:
+        running = frozenset(map(str, tasks.get(pod, ())))
+        beats[node_of(pod.name)] = Heartbeat(at=site.now, active=len(running), processed=0, offline=False)
+        answers[pod.name] = HeldTasks(
+            running=running, acknowledged=NO_TASKS, reserved=NO_TASKS, scheduled=0, next_due=None
+        )
+    return crew_of(
+        pods,
+        replicas=deployment.replicas,
+        slots=slots,
+        heard=Heard(since=0.0, last=beats),
+        answers=Answers(
+            asked=frozenset(answers),
+            stopped=frozenset(pod.name for pod in ready if pod.stopped),
+            tasks=answers,
+        ),
+        leaving=leaving,
+        held=NO_TASKS,
+        rests={},
+        quiet_since=None,
+        at=site.now,
     )

@@ -74,8 +74,11 @@ def _replay(load: Load, contender: Contender, workers: Workers, *, seed: int, re
         autoscaler.act(site)
         if site.finished > finished:
             finished, progress_at = site.finished, max(last, site.now)
-        rests = site.all_done and site.spec <= policy.min_replicas
-        if (rests and not any(pod.terminating for pod in site.pods)) or site.now > progress_at + patience:
+        if site.all_done:
+            least = site.spec <= policy.min_replicas and not any(pod.terminating for pod in site.pods)
+            if least or site.now > max(progress_at, site.course.replicas[-1][0]) + contender.longest_wait:
+                return _run(load, contender, site)
+        elif site.now > progress_at + patience:
             return _run(load, contender, site)
 
 

@@ -104,11 +104,11 @@ class Site:
     def all_done(self) -> bool:
         return self.finished == len(self.started)
 
-    def held(self) -> dict[Pod, int]:
-        """How many tasks each busy worker has."""
-        tasks: dict[Pod, int] = {}
-        for _, _, pod in self._running:
-            tasks[pod] = tasks.get(pod, 0) + 1
+    def held(self) -> dict[Pod, list[int]]:
+        """The tasks of each busy worker."""
+        tasks: dict[Pod, list[int]] = {}
+        for _, task, pod in self._running:
+            tasks.setdefault(pod, []).append(task)
         return tasks
 
     def advance(self, until: float) -> None:
@@ -160,7 +160,7 @@ class Site:
             return
         pod.taking = taking
         if taking:
-            self._idle.extend([pod] * (self._workers.slots - self.held().get(pod, 0)))
+            self._idle.extend([pod] * (self._workers.slots - len(self.held().get(pod, ()))))
             self._fill()
         else:
             self._idle = deque(each for each in self._idle if each is not pod)

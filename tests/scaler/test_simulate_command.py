@@ -176,6 +176,10 @@ def test_words_become_a_policy() -> None:
     assert found.times["pollSeconds"] == 5
 
 
+def test_a_pool_that_was_paused_when_it_was_recorded_is_simulated_as_if_it_were_not() -> None:
+    assert contender_of("x", spec_of("sums", policy(paused=True)), {}).policy == policy()
+
+
 def test_an_hpa_has_its_own_defaults_and_not_ours() -> None:
     found = contender_of("hpa-slow:syncSeconds=60", spec_of("sums", policy()), {})
 
@@ -183,3 +187,31 @@ def test_an_hpa_has_its_own_defaults_and_not_ours() -> None:
     assert found.policy.behavior.scale_down.stabilization_seconds == 300
     assert [limit.value for limit in found.policy.behavior.scale_up.limits] == [100, 4]
     assert policy_of(PLAIN_SPEC).behavior.scale_up.limits == ()
+
+
+def shown() -> list[tuple[str, str]]:
+    """Each simulation on the page: what was typed, and what it printed."""
+    page = (ROOT / "docs" / "explain-and-simulate.md").read_text().replace(" \\\n    ", " ")
+    blocks = [block.partition("```")[0] for block in page.split("```console\n$ ")[1:]]
+    return [
+        (block.partition("\n")[0], block.partition("\n")[2])
+        for block in blocks
+        if block.startswith(".venv/bin/python -m scaler simulate --load")
+    ]
+
+
+@pytest.mark.parametrize(("typed", "printed"), shown())
+def test_the_page_shows_what_the_command_prints(
+    typed: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed.split()[4:]
+    if "--chart" in words:
+        place = words.index("--chart")
+        assert (ROOT / words[place + 1]).is_file()
+        del words[place : place + 2]
+
+    assert run(capsys, *words) == (0, printed, "")
+
+
+def test_the_page_shows_two_simulations() -> None:
+    assert len(shown()) == 2

@@ -194,6 +194,31 @@ def test_others_do_kill() -> None:
     assert not run.unfinished
 
 
+def test_our_pool_wakes_for_one_task_and_sleeps_after_its_calm() -> None:
+    """At 0 until a poll of 2 s finds the task; 5 s to start; 60 s of calm and three polls of handshake."""
+    made = load((100, 3))
+
+    run = race(made, [contender_of("ours:minReplicas=0", PLAIN_SPEC, {})], Workers(start_seconds=5), seed=1)[
+        0
+    ]
+
+    (_, first), (woken, one), (slept, none) = run.course.replicas
+    assert (first, one, none) == (0, 1, 0)
+    assert 100 < woken <= 102
+    assert list(run.waits) == [pytest.approx(woken + 5 - 100)]
+    assert 60 <= slept - (woken + 8) <= 68
+
+
+def test_a_pool_that_never_shrinks_is_told_as_such() -> None:
+    made = load(*((float(number), 20.0) for number in range(40)))
+    stiff = contender_of("x:averageValue=1,scaleDown.selectPolicy=Disabled", PLAIN_SPEC, {})
+
+    run = race(made, [stiff], Workers(), seed=1)[0]
+
+    assert (run.unfinished, run.to_minimum) == (0, None)
+    assert run.seconds < 400
+
+
 @pytest.mark.parametrize("name", ["ours", "hpa", "keda"])
 def test_the_same_seed_gives_the_same_run(name: str) -> None:
     random = Random(7)
