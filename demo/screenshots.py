@@ -37,6 +37,7 @@ POOLS: Final = {
 }
 WIDE: Final = (1280, 800)
 PHONE: Final = (390, 844)
+READY_SECONDS: Final = 120
 REST_SECONDS: Final = 60
 
 
@@ -62,7 +63,16 @@ def _stack() -> Iterator[tuple[Cluster, str]]:
     try:
         rendered.apply(cluster, "local", settings)
         here = f"--namespace={namespace}"
-        cluster.kubectl("wait", here, "--for=condition=Ready", "celery", "--all", "--timeout=50s")
+        for condition, kind in (("Available", "deployment"), ("Ready", "celery")):
+            wait = (
+                "wait",
+                here,
+                f"--for=condition={condition}",
+                kind,
+                "--all",
+                f"--timeout={READY_SECONDS}s",
+            )
+            cluster.kubectl(*wait, timeout_seconds=READY_SECONDS + 10)
         yield cluster, namespace
     finally:
         rendered.remove(cluster, namespace)

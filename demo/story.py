@@ -89,7 +89,7 @@ def ways_in(cluster: Cluster) -> list[str]:
     here = f"--namespace={NAMESPACE}"
     node = cluster.get("nodes")["items"][0]
     address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-    pages = {"flower": "", "celery-fleet-scaler": "metrics", "sample-app": ""}
+    pages = {"flower": "", "celery-fleet-scaler": "", "sample-app": ""}
     lines = []
     for service in cluster.get("services", here)["items"]:
         name, port = service["metadata"]["name"], service["spec"]["ports"][0].get("nodePort")

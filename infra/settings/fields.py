@@ -166,7 +166,7 @@ class Settings:
     scaler_service_type: str = setting(
         "string",
         "ClusterIP",
-        "How the scaler's /metrics and /healthz are reached; they ask for no password.",
+        "How the scaler's page, /metrics and /healthz are reached; they ask for no password.",
         choices=SERVICE_TYPES,
     )
     scaler_node_port: int = setting("integer", 0, _NODE_PORT_MEANING)

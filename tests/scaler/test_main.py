@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -180,6 +181,25 @@ def test_api_server_away_is_no_reason_to_die(
     assert {line["event"] for line in lines_of(output)} == {"failed"}
 
 
+def test_a_port_that_is_taken_is_said_and_fails(environment: dict[str, str], tmp_path: Path) -> None:
+    """One line and exit code 1, before anything is read or written."""
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))  # noqa: S104  # as the scaler in its pod
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", ON_ANOTHER_PORT, str(port)],
+            env={**environment, "KUBECONFIG": unreachable(tmp_path)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"port {port} is in use: another scaler, or something else, listens there\n"
+
+
 @pytest.mark.cluster
 def test_dry_run_decides_and_writes_nothing(
     site: Site, environment: dict[str, str], flood: Callable[[int], None]
@@ -244,7 +264,7 @@ def test_whole_life(
     assert scaler.get("/healthz") == "ok\n"
     redis_server.start("--requirepass", PASSWORD)
     scaler.until(lambda: _ready(site) == ("True", "Watching"))
-    metrics = scaler.get("/metrics")
+    metrics = scaler.get("/metrics") + scaler.get("/") + scaler.get("/pools/sums")
     code, seconds, output = scaler.stop()
 
     assert code == 0
