@@ -35,8 +35,8 @@ POOLS: Final = {
     "reports": {"queues": ["reports"], "minReplicas": 0, "maxReplicas": 2, "averageValue": 4},
     "search": {"queues": ["search"], "minReplicas": 1, "maxReplicas": 3, "mode": "shadow"},
 }
-WIDE: Final = (1280, 800)
-PHONE: Final = (390, 844)
+WIDE: Final = (1280, 460)
+PHONE: Final = (390, 560)
 READY_SECONDS: Final = 120
 REST_SECONDS: Final = 60
 

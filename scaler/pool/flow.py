@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-SMOOTHING_SECONDS: Final = 20.0
+SMOOTHING_SECONDS: Final = 15.0
 """Time constant of the average. Heartbeats and polls are 2 s apart, not in step: a shorter one flickers."""
 
 

@@ -12,6 +12,7 @@ from array import array
 from typing import Any, Final
 
 HOUR_SECONDS: Final = 3600
+LEAST_SECONDS: Final = 600
 _UNKNOWN_DEMAND: Final = 2**32 - 1
 _UNKNOWN_REPLICAS: Final = 2**16 - 1
 
@@ -77,9 +78,11 @@ class Track:
         }
 
     def peaks(self, at: float, pieces: int) -> list[int | None]:
-        """The highest demand known in each of the hour's equal pieces, the newest last."""
-        length = HOUR_SECONDS / pieces
-        begin = at - HOUR_SECONDS
+        """The highest demand known in each of the hour's equal pieces, the newest last; of a young pool, of
+        the time since it is followed, which is taken for ten minutes where it is less."""
+        span = min(HOUR_SECONDS, max(LEAST_SECONDS, at - self._start))
+        length = span / pieces
+        begin = at - span
         found: list[int | None] = [None] * pieces
         for index, demand in enumerate(self._demand):
             if demand == _UNKNOWN_DEMAND:

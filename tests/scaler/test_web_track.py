@@ -106,7 +106,8 @@ def test_an_hour_is_kept() -> None:
 @pytest.mark.parametrize(
     ("demands", "expected"),
     [
-        pytest.param([3, 9, 2], [None, None, None, 9], id="a young pool has only the newest piece"),
+        pytest.param([3, 9, 2], [None, None, None, 9], id="a young pool has only the newest of ten minutes"),
+        pytest.param([7] * 150 + [2] * 451, [7, 2, 2, 2], id="after twenty minutes all of them are shown"),
         pytest.param([1] * 900 + [8] + [0] * 900, [1, 1, 8, 0], id="each piece has its highest"),
         pytest.param([5] * 900 + [None] * 901, [5, 5, None, None], id="an unknown half hour is not drawn"),
     ],
