@@ -43,11 +43,11 @@ class Followed:
     """One pool."""
 
     name: str
+    policy: Policy | None
+    report: Report
+    deployment: Deployment | None
     track: Track = field(default_factory=Track)
     logbook: Logbook = field(default_factory=Logbook)
-    policy: Policy | None = None
-    report: Report | None = None
-    deployment: Deployment | None = None
     judged: bool = False
     """In this tick."""
     scaled: tuple[int, int] | None = None
@@ -82,7 +82,7 @@ class Board:
     def judged(self, pool: Pool, report: Report, deployment: Deployment | None) -> None:
         followed = self.pools.get(pool.name)
         if followed is None:
-            followed = self.pools[pool.name] = Followed(pool.name)
+            followed = self.pools[pool.name] = Followed(pool.name, pool.policy, report, deployment)
         followed.policy, followed.report, followed.deployment = pool.policy, report, deployment
         followed.judged = True
 
@@ -120,8 +120,6 @@ class Board:
         report, deployment = followed.report, followed.deployment
         judged, followed.judged = followed.judged, False
         scaled, followed.scaled = followed.scaled, None
-        if report is None:
-            return
         decision = report.decision if judged else None
         followed.track.add(
             at,

@@ -17,7 +17,7 @@ import msgspec
 from scaler.contract import Mode, Policy, Ready
 from scaler.pool import trace
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.state import State, state_of
+from scaler.pool.state import state_of
 from scaler.pool.status import Report
 from scaler.web.board import Board, Followed
 from scaler.web.commands import commands
@@ -53,8 +53,6 @@ def head(board: Board, links: Links) -> dict[str, Any]:
 def row(followed: Followed) -> dict[str, Any]:
     """The figures of one pool as the last tick had them."""
     report, policy, deployment = followed.report, followed.policy, followed.deployment
-    if report is None:
-        return {"name": followed.name, "state": State.HOLD}
     decision, flow, seen = report.decision, report.flow, report.observation
     known = report.demand != UNKNOWN
     return {
@@ -104,13 +102,12 @@ def spark(followed: Followed, at: float | None) -> list[int | None] | None:
 
 def pool(board: Board, links: Links, followed: Followed, *, since: float | None = None) -> dict[str, Any]:
     """One pool with its last hour, or with what is newer than `since`."""
-    report = followed.report
     return {
         **head(board, links),
         "pool": {
             **row(followed),
             **(_spec(followed.policy) if followed.policy else {}),
-            **(_detail(report) if report else {}),
+            **_detail(followed.report),
             "commands": commands(board.namespace, followed.name, followed.policy),
         },
         "log": followed.logbook.since(since),

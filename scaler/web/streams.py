@@ -117,6 +117,8 @@ class Streams:
                 yield "", {}
 
     async def _tell(self, request: web.Request, events: AsyncIterator[Event]) -> web.StreamResponse:
+        if request.method == "HEAD":
+            return _response()
         if self.open >= MOST_STREAMS:
             said = f"{MOST_STREAMS} pages are open already\n"
             raise web.HTTPServiceUnavailable(text=said, headers={"Retry-After": "10"})

@@ -333,6 +333,20 @@ def test_more_replicas_change_the_object_and_the_wait_and_nothing_else() -> None
     assert {key for key in lifecycles[0] if lifecycles[0][key] != lifecycles[1][key]} == {"celeries"}
 
 
+def test_shadow_is_said_to_the_scaler_and_to_the_preview_and_changes_no_pod() -> None:
+    """The object has the mode, the lifecycle the Deployments beside which another autoscaler may be."""
+    pools = '{"mail": {"mode": "shadow", "queues": ["mail"]}, "sums": {"queues": ["sums"]}}'
+    found = list(record(settings("local", {"pools": pools}), password=PASSWORD))
+    modes = {
+        resource.inputs["metadata"]["name"]: resource.inputs["spec"]["scaleTargetRef"][0]["mode"]
+        for resource in found
+        if resource.type == f"kubernetes:{contract.API_VERSION}:{contract.KIND}"
+    }
+
+    assert modes == {"mail": "shadow", "sums": "active"}
+    assert named(found, "lifecycle").inputs["shadow"] == ["mail-celery-worker"]
+
+
 def test_a_new_password_restarts_every_pod_that_uses_it() -> None:
     """A Secret's change alone restarts nothing, and Redis would know the new one while workers do not."""
     old, new = (

@@ -74,6 +74,11 @@ async def test_one_address_has_three_forms(
         assert (answer.status, answer.content_type) == (200, kind)
 
 
+async def test_a_look_at_the_headers_alone_ends(http: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(10), http.head("/?format=events") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+
+
 async def test_a_form_that_is_not_known_is_said(http: aiohttp.ClientSession) -> None:
     async with http.get("/?format=xml") as answer:
         assert answer.status == 400
