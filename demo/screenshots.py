@@ -91,7 +91,7 @@ async def _pictures(cluster: Cluster, namespace: str, url: str, folder: Path) ->
         await asyncio.sleep(REST_SECONDS + 30)
         for count, queue, ms, countdown in (
             (300, "mail", 150, 0),
-            (250, "search", 100, 0),
+            (700, "search", 100, 0),
             (12, "reports", 3000, 0),
             (5, "mail", 10, 1800),
         ):
