@@ -1,8 +1,8 @@
 """The scaler's own figures, measured here: `python -m bench.scaler [--seconds N] [--objects N]`.
 
-It owns the table: queue lengths against a real redis-server, the cost of deciding, and on a real cluster
-(`KUBECONFIG`, else devcluster's where it is up) the memory of a scaler process and what it asks of the API
-server while idle. Where there is no cluster it says so, and gives no figure.
+It owns the table: queue lengths against a real redis-server, the cost of deciding and of simulating, and on a
+real cluster (`KUBECONFIG`, else devcluster's where it is up) the memory of a scaler process and what it asks
+of the API server while idle. Where there is no cluster it says so, and gives no figure.
 
 It asserts nothing: a busy machine may miss a limit. From flood to `/scale` is measured in `bench.flood`.
 """
@@ -36,6 +36,10 @@ from scaler.broker.redis_broker import RedisBroker
 from scaler.broker.redis_layout import Layout
 from scaler.contract import Env
 from scaler.pool.decision import Memory, decide
+from scaler.simulate.contender import PLAIN_SPEC, contender_of
+from scaler.simulate.load import made
+from scaler.simulate.race import race
+from scaler.simulate.site import Workers
 from tests.conftest import Kubectl, RedisServer, free_port
 from tests.definition import define
 from tests.scaler.samples import observation, policy, spec
@@ -63,7 +67,12 @@ def main(arguments: Sequence[str]) -> int:
         server = RedisServer(free_port(), Path(folder))
         server.start()
         try:
-            figures = [*lengths(server), decision(), *on_cluster(server, options.seconds, options.objects)]
+            figures = [
+                *lengths(server),
+                decision(),
+                simulation(),
+                *on_cluster(server, options.seconds, options.objects),
+            ]
         finally:
             server.stop()
     width = max(len(figure.what) for figure in figures)
@@ -117,6 +126,17 @@ def decision() -> Figure:
     for number in range(times):
         _, memory = decide(given, observation(number % 900, at=1e9 + number * 2), memory)
     return Figure("one decision", f"{(time.perf_counter() - begin) / times * 1e6:.1f} µs")
+
+
+def simulation() -> Figure:
+    """A recorded-size hour: 100,000 tasks for up to 20 workers, under our policy."""
+    load = made("poisson:rate=28,service=0.6", 1)
+    keys = {"minReplicas": "2", "maxReplicas": "20", "averageValue": "20"}
+    contender = contender_of("ours", PLAIN_SPEC, keys)
+    begin = time.perf_counter()
+    race(load, [contender], Workers(), seed=1)
+    seconds = time.perf_counter() - begin
+    return Figure(f"an hour simulated, {len(load.arrivals):,} tasks, 20 pods", f"{seconds:.2f} s", "<= 2 s")
 
 
 def on_cluster(server: RedisServer, seconds: int, objects: int) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""Wires the scaler and runs it: `python -m scaler [--once] [--dry-run]`, or `python -m scaler drain`.
+"""Runs the scaler, `python -m scaler [--once] [--dry-run]`, or one of its commands.
 
 It owns the command line, the log's form and the signals. With --dry-run nothing is written, not even the
 Lease: what would be decided is logged. With --once there is one tick; the exit code is 0 if every object
@@ -16,25 +16,39 @@ from collections.abc import Sequence
 
 import structlog
 
-from scaler.broker.redis_broker import RedisBroker
-from scaler.cluster.client import Api
-from scaler.cluster.lease import Lease, Spectator
-from scaler.cluster.namespace import Namespace
 from scaler.cluster.objects import ClusterFailure
 from scaler.contract import HTTP_PORT
-from scaler.emptying_command import drain
-from scaler.loop import Leadership, Loop
+from scaler.loop import Loop
 from scaler.settings import Settings, WrongEnvironment, load
 from scaler.telemetry import Telemetry, serve
-from scaler.workers.control import WorkerControl
-from scaler.workers.heartbeats import HeartbeatListener
-from scaler.workers.link import Link
+from scaler.wiring import wired
+
+COMMANDS = """commands, each with a --help of its own:
+  status           all pools of the namespace in one table
+  explain NAME     the arithmetic of one decision
+  record           what is observed and decided, as JSON lines
+  simulate [FILE]  a recorded or made load under one or several policies
+  drain            wait until no task is left"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["drain"]:
-        return drain(arguments[1:], os.environ)
-    parser = argparse.ArgumentParser(prog="scaler", description=(__doc__ or "").partition("\n")[0])
+    command = None
+    try:
+        command = _command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough. What is left must not fail once more at the interpreter's end
+        # (docs.python.org, signal, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return command or 0
+    if command is not None:
+        return command
+    parser = argparse.ArgumentParser(
+        prog="scaler",
+        description="Scale the Celery workers of one namespace with what their queues ask for.",
+        epilog=COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--once", action="store_true", help="one tick, then exit")
     parser.add_argument("--dry-run", action="store_true", help="decide and log, write nothing")
     options = parser.parse_args(arguments)
@@ -56,50 +70,46 @@ def main(arguments: Sequence[str]) -> int:
     return asyncio.run(_run(settings, once=options.once, dry_run=options.dry_run))
 
 
+def _command(arguments: Sequence[str]) -> int | None:
+    """The exit code of the command that is named, None where none is; the others are not even loaded."""
+    rest, environ = arguments[1:], os.environ
+    match arguments[:1]:
+        case ["drain"]:
+            from scaler.commands.drain import drain
+
+            return drain(rest, environ)
+        case ["status"]:
+            from scaler.commands.status import status
+
+            return status(rest, environ)
+        case ["explain"]:
+            from scaler.commands.explain import explain
+
+            return explain(rest, environ)
+        case ["record"]:
+            from scaler.commands.record import record
+
+            return record(rest, environ)
+        case ["simulate"]:
+            from scaler.commands.simulate import simulate
+
+            return simulate(rest)
+    return None
+
+
 async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
-    log = structlog.get_logger()
-    telemetry = Telemetry(log)
+    telemetry = Telemetry(structlog.get_logger())
+    doing = "starting"
     try:
-        api = Api(settings.namespace, telemetry.requested)
+        async with wired(settings, telemetry, requested=telemetry.requested, dry_run=dry_run) as scaler:
+            doing = "looking once"
+            if once:
+                return 0 if await scaler.loop.once() else 1
+            await _serve(scaler.loop, telemetry)
+            return 0
     except ClusterFailure as failure:
-        telemetry.failed("starting", failure)
+        telemetry.failed(doing, failure)
         return 1
-    broker = RedisBroker(settings.broker_url_file, settings.layout)
-    namespace = Namespace(api, settings.namespace, settings.pod_name)
-    lease: Leadership = Spectator() if dry_run else Lease(namespace, settings.pod_name)
-    link = Link(
-        url_file=settings.broker_url_file,
-        name=settings.namespace,
-        transport_options=settings.transport_options,
-        control_exchange=settings.control_exchange,
-        event_exchange=settings.event_exchange,
-    )
-    control, listener = WorkerControl(link), HeartbeatListener(link)
-    listener.start()
-    loop = Loop(
-        broker=broker,
-        control=control,
-        ear=listener,
-        cluster=namespace,
-        lease=lease,
-        telemetry=telemetry,
-        poll_seconds=settings.poll_seconds,
-        visibility_seconds=settings.layout.visibility_seconds,
-        handshake=settings.handshake,
-    )
-    try:
-        if once:
-            return 0 if await loop.once() else 1
-        await _serve(loop, telemetry)
-        return 0
-    except ClusterFailure as failure:
-        telemetry.failed("looking once", failure)
-        return 1
-    finally:
-        await control.close()
-        await asyncio.to_thread(listener.close)
-        await broker.close()
-        await api.close()
 
 
 async def _serve(loop: Loop, telemetry: Telemetry) -> None:

@@ -5,7 +5,7 @@ for, and the sentences. `pulumi destroy`, a preview that would make a pool vanis
 drain` ask it, so it is pure and imports the standard library and the contract only: time is an argument,
 memory goes in and comes out, and the API server's documents come as plain mappings.
 
-Reading and waiting are theirs: `infra.live.departure` and `infra.live.preflight`, `scaler.emptying_command`.
+Reading and waiting are theirs: `infra.live.departure` and `infra.live.preflight`, `scaler.commands.drain`.
 """
 
 from __future__ import annotations

@@ -36,16 +36,19 @@ ZERO = {"queued": 0, "unacked": 0, "active": 0, "notDue": 0}
 
 @dataclass(slots=True)
 class RecordedCluster:
-    """A context manager; the scaler renews its Lease with each look at it as long as `beating`."""
+    """A context manager; the scaler renews its Lease, if it has one, with each look as long as `beating`."""
 
     kubeconfig: Path
     pools: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name to status."""
+    specs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name to spec, of those that have one."""
     replicas: dict[str, int] = field(default_factory=dict)
     """Deployments."""
     defined: bool = True
     namespaced: bool = True
     beating: bool = True
+    leased: bool = True
     forbidden: tuple[str, ...] = ()
     """Endings of paths that are answered with 403."""
     writes: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -119,10 +122,11 @@ class RecordedCluster:
             return {"metadata": {"name": NAMESPACE, "uid": "n"}}
         if path == _CELERIES and self.defined:
             self.looks += 1
-            return _list("Celery", [_celery(name, status) for name, status in self.pools.items()])
+            pools = [_celery(name, self.specs.get(name, {}), status) for name, status in self.pools.items()]
+            return _list("Celery", pools)
         if path == _DEPLOYMENTS:
             return _list("Deployment", [self._deployment(name) for name in self.replicas])
-        if path == _LEASE:
+        if path == _LEASE and self.leased:
             beat = self.looks if self.beating else 0
             spec = {
                 "holderIdentity": "scaler-0",
@@ -159,8 +163,8 @@ class RecordedCluster:
         }
 
 
-def _celery(name: str, status: Mapping[str, Any]) -> dict[str, Any]:
-    return {"metadata": {"name": name, "uid": name, "generation": 1}, "spec": {}, "status": status}
+def _celery(name: str, spec: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": name, "generation": 1}, "spec": spec, "status": status}
 
 
 def _list(kind: str, items: list[dict[str, Any]]) -> dict[str, Any]:

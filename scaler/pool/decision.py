@@ -9,11 +9,14 @@ status, and acts on the `Decision`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from scaler.contract import Policy, ScalingRules, SelectPolicy, StepLimit, StepType
+from scaler.contract import Policy
+from scaler.pool.calm import Wish, highest, lowest, with_wish
 from scaler.pool.count import NOTHING, Count
+from scaler.pool.step_limits import ScaleEvent, farthest, with_event
+from scaler.pool.trace import Rule, Step
 
 WAKE_SECONDS = 20.0
 """Time before a task is due at which a pool without workers is given one: for a poll, the container's
@@ -75,25 +78,6 @@ class Observation:
         return self.queued + self.unacked + self.active
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A number of replicas that the demand asked for without a break from `since` to `until`."""
-
-    replicas: int
-    since: float
-    until: float
-
-
-@dataclass(frozen=True, slots=True)
-class ScaleEvent:
-    """A change of the replicas by `change` (negative: fewer), for the step limits."""
-
-    at: float
-    change: int
-    replicas: int | None = None
-    """How many there were to be by it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What the next decision needs of the earlier ones.
@@ -116,6 +100,8 @@ class Decision:
     """One sentence with the numbers, for people."""
     limited: bool = False
     """The demand asks for something that bounds or step limits do not allow."""
+    steps: tuple[Step, ...] = field(default=(), compare=False, repr=False)
+    """How it was computed, in the order of the recipe: `scaler.pool.trace` says what a step holds."""
 
 
 def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[Decision, Memory]:
@@ -125,214 +111,186 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
        acknowledged already, so each task once.
     2. wish: ceil(demand / averageValue) replicas. 250 messages at 100 each: 3 replicas. Where the
        demand is known in part, its lower bound may raise and only its upper bound may lower.
-    3. tolerance: a demand within 10 % of what the replicas are meant for changes nothing, but any
-       demand wakes a pool from 0, and so does a task that is due within the time a worker needs to
-       start; the last worker stays for one that is due before it could have gone and come back.
-       Calm: the highest wish of the last 60 s counts on the way down.
-       Step limits: "no more than 4 pods a minute".
-    4. unknown: where no upper bound of the demand is known, the replicas do not fall.
-    5. bounds: clamp to [minReplicas, maxReplicas]; nothing comes after it.
+       Any task that is due within the time a worker needs to start wakes a pool from 0; the last worker
+       stays for one that is due before it could have gone and come back.
+    3. unknown: where no upper bound of the demand is known, the replicas do not fall.
+    4. tolerance: a demand within 10 % of what the replicas are meant for changes nothing, but any
+       demand wakes a pool from 0.
+    5. calm: the highest wish of the last 60 s counts on the way down.
+    6. step limits: "no more than 4 pods a minute".
+    7. bounds: clamp to [minReplicas, maxReplicas]; nothing comes after it.
     """
     at, replicas = observation.at, observation.spec_replicas
-    hold = _hold(policy, observation)
-    wish, why = _wish(policy, observation) if hold is None else (replicas, hold.reason)
-    wishes = _with_wish(policy, memory.wishes, replicas, wish, at)
-    if hold is not None:
-        step = hold
+    steps: list[Step] = []
+    verdict = _hold(policy, observation)
+    if verdict is not None:
+        wish = replicas
+        wishes = with_wish(policy.behavior, memory.wishes, replicas, wish, at)
+        steps.append(Step(Rule.HOLD, replicas, replicas, {"message": verdict.message}))
     else:
-        step = _Step(wish, why, _arithmetic(policy, observation, wish))
+        verdict = _wish(policy, observation, steps)
+        wish = verdict.replicas
+        wishes = with_wish(policy.behavior, memory.wishes, replicas, wish, at)
         # At a bound there is nothing to hold back or to limit: the bound alone is the reason.
         at_bound = wish < replicas <= policy.min_replicas or wish > replicas >= policy.max_replicas
         if not at_bound:
-            step = _stabilize(policy, step, replicas, wishes, at)
-            step = _limit_steps(policy, step, replicas, memory.scale_events, at)
-        step = _clamp(policy, step)
+            verdict = _stabilize(policy, verdict, replicas, wishes, at, steps)
+            verdict = _limit_steps(policy, verdict, replicas, memory.scale_events, at, steps)
+        verdict = _clamp(policy, verdict, steps)
     decision = Decision(
-        desired_replicas=step.replicas, reason=step.reason, message=step.message, limited=step.limited
+        desired_replicas=verdict.replicas,
+        reason=verdict.reason,
+        message=verdict.message,
+        limited=verdict.limited,
+        steps=tuple(steps),
     )
     calm = max(wish, policy.min_replicas) < replicas
     return decision, Memory(
         wishes=wishes,
-        scale_events=with_event(policy, memory.scale_events, replicas, step.replicas, at),
+        scale_events=with_event(policy, memory.scale_events, replicas, verdict.replicas, at),
         calm_since=(at if memory.calm_since is None else memory.calm_since) if calm else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _Verdict:
+    """What the steps so far make of it."""
+
     replicas: int
     reason: Reason
     message: str
     limited: bool = False
 
 
-def _hold(policy: Policy, observation: Observation) -> _Step | None:
+def _hold(policy: Policy, observation: Observation) -> _Verdict | None:
     """The replicas stay whatever the demand is, even outside the bounds: somebody else decides."""
     replicas, foreign = observation.spec_replicas, observation.foreign_write
     if policy.paused:
         message = f"paused: {replicas} replicas are kept until paused is false"
-        return _Step(replicas, Reason.PAUSED, message)
+        return _Verdict(replicas, Reason.PAUSED, message)
     if observation.other_scaler is not None:
         message = (
             f"{observation.other_scaler} scales {policy.deployment} too: its {replicas} replicas are left "
             "alone; delete one of the two"
         )
-        return _Step(replicas, Reason.OTHER_SCALER, message)
+        return _Verdict(replicas, Reason.OTHER_SCALER, message)
     if foreign is not None:
         seconds = foreign.at + policy.behavior.scale_down.stabilization_seconds - observation.at
         if seconds > 0:
             message = f"{foreign.manager} set {replicas} replicas: kept for {seconds:.0f} s more"
-            return _Step(replicas, Reason.CHANGED_ELSEWHERE, message)
+            return _Verdict(replicas, Reason.CHANGED_ELSEWHERE, message)
     return None
 
 
-def _wish(policy: Policy, observation: Observation) -> tuple[int, Reason]:
-    demand, replicas = observation.demand, observation.spec_replicas
-    least = int(_due_soon(policy, observation))
-    meant_for = replicas * policy.average_value
-    wanted = math.ceil(demand.low / policy.average_value)
-    if least > max(wanted, replicas):
-        return least, Reason.DUE_SOON
-    if wanted > replicas:
-        if replicas and demand.low <= meant_for * (1 + policy.behavior.scale_up.tolerance):
-            return replicas, Reason.WITHIN_TOLERANCE
-        return wanted, Reason.DEMAND_ROSE
-    if demand.high is None:
-        return replicas, Reason.DEMAND_UNKNOWN
-    enough = max(least, math.ceil(demand.high / policy.average_value))
-    if enough < replicas:
-        if demand.high >= meant_for * (1 - policy.behavior.scale_down.tolerance):
-            return replicas, Reason.WITHIN_TOLERANCE
-        return enough, Reason.DEMAND_FELL
-    return replicas, Reason.DEMAND_MET
+def _wish(policy: Policy, observation: Observation, steps: list[Step]) -> _Verdict:
+    demand, now, average = observation.demand, observation.spec_replicas, policy.average_value
+    due_in = _due_soon(policy, observation)
+    least = int(due_in is not None)
+    wanted = max(least, math.ceil(demand.low / average))
+    enough = None if demand.high is None else max(least, math.ceil(demand.high / average))
+    counts = {
+        "queued": observation.queued,
+        "unacked": observation.unacked,
+        "active": observation.active,
+        "demand": demand,
+    }
+    steps.append(Step(Rule.DEMAND, now, now, counts))
+    if wanted > now:
+        wish, reason = wanted, Reason.DEMAND_ROSE if demand.low else Reason.DUE_SOON
+    elif enough is None:
+        wish, reason = now, Reason.DEMAND_UNKNOWN
+    elif enough < now:
+        wish, reason = enough, Reason.DEMAND_FELL
+    else:
+        wish, reason = now, Reason.DEMAND_MET
+    asked = {"averageValue": average, "atLeast": wanted, "atMost": enough, "dueInSeconds": due_in}
+    steps.append(Step(Rule.WISH, now, wish, asked))
+    if reason is Reason.DEMAND_UNKNOWN:
+        steps.append(Step(Rule.UNKNOWN, now, now, {}))
+    if wish != now and now:
+        meant_for, behavior = now * average, policy.behavior
+        low = meant_for * (1 - behavior.scale_down.tolerance)
+        high = meant_for * (1 + behavior.scale_up.tolerance)
+        asks = wish
+        if demand.low <= high if wish > now else demand.high is not None and demand.high >= low:
+            wish, reason = now, Reason.WITHIN_TOLERANCE
+        steps.append(Step(Rule.TOLERANCE, asks, wish, {"from": low, "to": high}))
+    return _Verdict(wish, reason, _arithmetic(observation, demand, average, due_in, wish))
 
 
-def _due_soon(policy: Policy, observation: Observation) -> bool:
-    """Whether a worker is to be there for the next ETA, which one worker holds as well as many."""
+def _due_soon(policy: Policy, observation: Observation) -> float | None:
+    """In how many seconds the next ETA is due, where a worker is to be there for it; one is enough."""
     if observation.next_due is None:
-        return False
+        return None
     # Going and coming back takes the calm and the start: a worker that would be back by then only flaps.
     stay = policy.behavior.scale_down.stabilization_seconds if observation.spec_replicas else 0
-    return observation.next_due - observation.at <= WAKE_SECONDS + stay
+    seconds = observation.next_due - observation.at
+    return max(0.0, seconds) if seconds <= WAKE_SECONDS + stay else None
 
 
-def _arithmetic(policy: Policy, observation: Observation, wish: int) -> str:
+def _arithmetic(
+    observation: Observation, demand: Count, average: int, due_in: float | None, wish: int
+) -> str:
     parts = f"{observation.queued} queued + {observation.unacked} unacked"
     if observation.active.high != 0:
         parts += f" + {observation.active} running and acknowledged"
-    if observation.next_due is not None and _due_soon(policy, observation):
-        parts += f", more due in {max(0.0, observation.next_due - observation.at):.0f} s"
-    return (
-        f"demand {observation.demand} ({parts}) at {policy.average_value} a worker "
-        f"asks for {wish} of now {observation.spec_replicas}"
-    )
+    if due_in is not None:
+        parts += f", more due in {due_in:.0f} s"
+    now = observation.spec_replicas
+    return f"demand {demand} ({parts}) at {average} a worker asks for {wish} of now {now}"
 
 
-def _with_wish(
-    policy: Policy, wishes: tuple[Wish, ...], replicas: int, wish: int, at: float
-) -> tuple[Wish, ...]:
-    if not wishes:
-        wishes = (Wish(replicas, at, at),)
-    last = wishes[-1]
-    if last.replicas == wish:
-        wishes = (*wishes[:-1], replace(last, until=at))
+def _stabilize(
+    policy: Policy, verdict: _Verdict, now: int, wishes: tuple[Wish, ...], at: float, steps: list[Step]
+) -> _Verdict:
+    asked = verdict.replicas
+    if asked == now:
+        return verdict
+    if asked > now:
+        rules, of, reason = policy.behavior.scale_up, "lowest", Reason.SCALE_UP_HELD
+        limit = lowest(rules, wishes, at)
+        held = max(now, min(asked, limit))
     else:
-        wishes = (*wishes, Wish(wish, at, at))
-    behavior = policy.behavior
-    window = max(behavior.scale_up.stabilization_seconds, behavior.scale_down.stabilization_seconds)
-    return tuple(past for past in wishes if past.until > at - window or past is wishes[-1])
-
-
-def _stabilize(policy: Policy, step: _Step, replicas: int, wishes: tuple[Wish, ...], at: float) -> _Step:
-    up, down = policy.behavior.scale_up, policy.behavior.scale_down
-    if step.replicas > replicas:
-        lowest = min(wish.replicas for wish in _within(up, wishes, at))
-        held = max(replicas, lowest)
-        if held < step.replicas:
-            return _Step(
-                held,
-                Reason.SCALE_UP_HELD,
-                f"{step.message}; the lowest wish of the last {up.stabilization_seconds} s is {lowest}",
-            )
-    elif step.replicas < replicas:
-        highest = max(wish.replicas for wish in _within(down, wishes, at))
-        held = min(replicas, highest)
-        if held > step.replicas:
-            return _Step(
-                held,
-                Reason.SCALE_DOWN_HELD,
-                f"{step.message}; the highest wish of the last {down.stabilization_seconds} s is {highest}",
-            )
-    return step
-
-
-def _within(rules: ScalingRules, wishes: tuple[Wish, ...], at: float) -> tuple[Wish, ...]:
-    begin = at - rules.stabilization_seconds
-    return tuple(wish for wish in wishes if wish.until > begin) or wishes[-1:]
+        rules, of, reason = policy.behavior.scale_down, "highest", Reason.SCALE_DOWN_HELD
+        limit = highest(rules, wishes, at)
+        held = min(now, max(asked, limit))
+    seconds = rules.stabilization_seconds
+    steps.append(Step(Rule.CALM, asked, held, {"seconds": seconds, "of": of, "limit": limit}))
+    if held == asked:
+        return verdict
+    return _Verdict(held, reason, f"{verdict.message}; the {of} wish of the last {seconds} s is {limit}")
 
 
 def _limit_steps(
-    policy: Policy, step: _Step, replicas: int, events: tuple[ScaleEvent, ...], at: float
-) -> _Step:
-    if step.replicas > replicas:
-        rules = policy.behavior.scale_up
-        bound = _bound(rules, replicas, events, at, sign=1)
-        allowed = max(replicas, min(step.replicas, bound))
-    elif step.replicas < replicas:
-        rules = policy.behavior.scale_down
-        bound = _bound(rules, replicas, events, at, sign=-1)
-        allowed = min(replicas, max(step.replicas, bound))
+    policy: Policy,
+    verdict: _Verdict,
+    now: int,
+    events: tuple[ScaleEvent, ...],
+    at: float,
+    steps: list[Step],
+) -> _Verdict:
+    asked = verdict.replicas
+    if asked == now:
+        return verdict
+    if asked > now:
+        limit = farthest(policy.behavior.scale_up, now, events, at, sign=1)
+        allowed = asked if limit is None else min(asked, limit)
     else:
-        return step
-    if allowed == step.replicas:
-        return step
-    return _Step(
-        allowed, Reason.STEP_LIMITED, f"{step.message}; behavior allows {allowed} for now", limited=True
-    )
+        limit = farthest(policy.behavior.scale_down, now, events, at, sign=-1)
+        allowed = asked if limit is None else max(asked, limit)
+    steps.append(Step(Rule.STEP_LIMITS, asked, allowed, {"limit": limit}))
+    if allowed == asked:
+        return verdict
+    message = f"{verdict.message}; behavior allows {allowed} for now"
+    return _Verdict(allowed, Reason.STEP_LIMITED, message, limited=True)
 
 
-def _bound(rules: ScalingRules, replicas: int, events: tuple[ScaleEvent, ...], at: float, sign: int) -> int:
-    """How far the step limits let the replicas go, up (sign 1) or down (sign -1)."""
-    if rules.select_policy is SelectPolicy.DISABLED:
-        return replicas
-    reaches = [_reach(limit, replicas, events, at, sign) for limit in rules.limits]
-    if not reaches:
-        return replicas + sign * 10**9
-    farthest = (rules.select_policy is SelectPolicy.MAX) == (sign > 0)
-    return max(reaches) if farthest else min(reaches)
-
-
-def _reach(limit: StepLimit, replicas: int, events: tuple[ScaleEvent, ...], at: float, sign: int) -> int:
-    changed = sum(event.change for event in events if event.at > at - limit.period_seconds)
-    start = replicas - changed
-    if limit.type is StepType.PODS:
-        return start + sign * limit.value
-    share = start * (1 + sign * limit.value / 100)
-    return math.ceil(share) if sign > 0 else math.floor(share)
-
-
-def _clamp(policy: Policy, step: _Step) -> _Step:
-    if step.replicas > policy.max_replicas:
-        return _Step(
-            policy.max_replicas,
-            Reason.AT_MAXIMUM,
-            f"{step.message}; maxReplicas is {policy.max_replicas}",
-            limited=True,
-        )
-    if step.replicas < policy.min_replicas:
-        return _Step(
-            policy.min_replicas,
-            Reason.AT_MINIMUM,
-            f"{step.message}; minReplicas is {policy.min_replicas}",
-        )
-    return step
-
-
-def with_event(
-    policy: Policy, events: tuple[ScaleEvent, ...], before: int, after: int, at: float
-) -> tuple[ScaleEvent, ...]:
-    """The events that step limits still need, with this change of the replicas if it is one."""
-    limits = (*policy.behavior.scale_up.limits, *policy.behavior.scale_down.limits)
-    longest = max((limit.period_seconds for limit in limits), default=0)
-    kept = tuple(event for event in events if event.at > at - longest)
-    return (*kept, ScaleEvent(at, after - before, after)) if longest and after != before else kept
+def _clamp(policy: Policy, verdict: _Verdict, steps: list[Step]) -> _Verdict:
+    asked, least, most = verdict.replicas, policy.min_replicas, policy.max_replicas
+    if asked > most:
+        message = f"{verdict.message}; maxReplicas is {most}"
+        verdict = _Verdict(most, Reason.AT_MAXIMUM, message, limited=True)
+    elif asked < least:
+        verdict = _Verdict(least, Reason.AT_MINIMUM, f"{verdict.message}; minReplicas is {least}")
+    steps.append(Step(Rule.BOUNDS, asked, verdict.replicas, {"minReplicas": least, "maxReplicas": most}))
+    return verdict

@@ -19,10 +19,11 @@ from scaler.contract import Policy, Ready
 from scaler.pool import status
 from scaler.pool.count import UNKNOWN
 from scaler.pool.crew import Crew, Rest, node_of
-from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide, with_event
+from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
 from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.sight import Questions, Sight
+from scaler.pool.step_limits import with_event
 from scaler.pool.stuck import EVICT_SECONDS, stuck, suspects
 
 SILENT_TICKS: Final = 2
@@ -149,6 +150,7 @@ class Pool:
             active=crew.running,
             capacity=crew.capacity,
             drain=step.drain,
+            observation=observation,
             stranded=sight.stranded(policy),
         )
         if isinstance(sight.backlog, Backlog):

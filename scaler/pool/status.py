@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from scaler.contract import MAX_SCALE_EVENTS, Ready
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.decision import Decision, Memory, Reason, ScaleEvent
+from scaler.pool.decision import Decision, Memory, Observation, Reason
 from scaler.pool.drain import Leaving, Plan
+from scaler.pool.step_limits import ScaleEvent
 from scaler.rfc3339 import seconds_of, text_of
 
 Document = Mapping[str, Any]
@@ -68,6 +69,8 @@ class Report:
     """Messages whose worker is gone."""
     capacity: int | None = None
     drain: Plan = field(default_factory=Plan)
+    observation: Observation | None = None
+    """What the decision was made of."""
 
     @property
     def news(self) -> tuple[str, str]:

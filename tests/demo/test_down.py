@@ -11,7 +11,8 @@ from demo import rendered
 from demo.cluster import Cluster
 from demo.commands import DemoError
 from demo.rendered import TasksLeft
-from scaler import contract, emptying_command
+from scaler import contract
+from scaler.commands import drain
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ def test_workers_are_gone_before_the_namespace_and_its_broker_go() -> None:
 
 def test_the_words_and_labels_are_those_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     """It knows the program by its output only."""
-    emptying_command._failed(["why"])  # noqa: SLF001
+    drain._failed(["why"])  # noqa: SLF001
     labels = [dict([selector.split("=")]) for selector in (rendered.WORKERS, rendered.PRODUCERS)]
     found = [
         manifest["metadata"]["labels"]

@@ -6,7 +6,8 @@ import pytest
 
 from scaler.contract import Policy, ScalingRules, SelectPolicy
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, ScaleEvent, decide
+from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
+from scaler.pool.step_limits import ScaleEvent
 from tests.scaler.samples import AT, behavior, observation, percent, pods, policy, rules
 
 AT_LEAST_300 = Count(300, None)

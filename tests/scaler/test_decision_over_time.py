@@ -7,9 +7,11 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from scaler.contract import Policy, ScalingRules, SelectPolicy, StepLimit, StepType
+from scaler.contract import Policy, ScalingRules
+from scaler.pool.calm import Wish
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.decision import Memory, Observation, Reason, Wish, decide
+from scaler.pool.decision import Memory, Observation, Reason, decide
+from tests.scaler.courses import counts, courses, policies, remember
 from tests.scaler.samples import AT, behavior, observation, pods, policy, rules
 
 CALM = behavior(down=ScalingRules(stabilization_seconds=60))
@@ -70,55 +72,6 @@ def test_restart_in_the_calm_starts_it_again() -> None:
     again, _ = decide(pool, observation(0, replicas=4, at=AT + 2), restarted)
 
     assert (after.desired_replicas, again.desired_replicas) == (2, 4)
-
-
-counts = st.builds(
-    lambda low, more: Count(low, None if more is None else low + more),
-    st.integers(0, 10**7),
-    st.none() | st.integers(0, 10**7),
-)
-step_limits = st.builds(
-    StepLimit,
-    type=st.sampled_from(StepType),
-    value=st.integers(1, 200),
-    period_seconds=st.integers(1, 1800),
-)
-scaling_rules = st.builds(
-    ScalingRules,
-    stabilization_seconds=st.integers(0, 300),
-    select_policy=st.sampled_from(SelectPolicy),
-    limits=st.lists(step_limits, max_size=3).map(tuple),
-    tolerance=st.floats(0, 1),
-)
-
-
-@st.composite
-def policies(draw: st.DrawFn) -> Policy:
-    low, high = sorted((draw(st.integers(0, 200)), draw(st.integers(1, 200))))
-    return policy(
-        min_replicas=low,
-        max_replicas=max(high, 1),
-        average_value=draw(st.integers(1, 1000)),
-        behavior=behavior(up=draw(scaling_rules), down=draw(scaling_rules)),
-    )
-
-
-@st.composite
-def courses(draw: st.DrawFn) -> list[Observation]:
-    """Observations in the order of their times; each one's replicas are whatever they are."""
-    at, course = AT, []
-    for _ in range(draw(st.integers(1, 8))):
-        at += draw(st.floats(0.1, 120))
-        replicas = draw(st.integers(0, 250))
-        course.append(Observation(at=at, queued=draw(counts), unacked=draw(counts), spec_replicas=replicas))
-    return course
-
-
-def remember(pool: Policy, course: list[Observation]) -> Memory:
-    memory = Memory()
-    for seen in course:
-        _, memory = decide(pool, seen, memory)
-    return memory
 
 
 @settings(max_examples=300)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scaler.contract import Ready
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.decision import Decision, Memory, Reason, ScaleEvent
+from scaler.pool.decision import Decision, Memory, Reason
 from scaler.pool.status import (
     FIELDS,
     Report,
@@ -23,6 +23,7 @@ from scaler.pool.status import (
     settle,
     urgent,
 )
+from scaler.pool.step_limits import ScaleEvent
 from tests.scaler.samples import AT
 
 NEW_YEAR = "2024-01-01T00:00:00.000000Z"

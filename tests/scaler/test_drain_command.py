@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from scaler import contract
+from scaler.commands.drain import drain
 from scaler.contract import CRD_NAME, SCALER_NAME, Env
-from scaler.emptying_command import drain
 from tests.recorded_cluster import NAMESPACE, RecordedCluster
 from tests.scaler.site import Site
 
