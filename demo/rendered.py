@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -105,7 +105,9 @@ def _ask(stack: str, settings: Mapping[str, str], *more: str) -> str:
     return run(words, timeout_seconds=60)
 
 
-def _apply(cluster: Cluster, manifests: Iterable[Manifest], *options: str) -> None:
+def _apply(cluster: Cluster, manifests: Sequence[Manifest], *options: str) -> None:
+    if not manifests:
+        return  # a namespace that somebody else made
     text = yaml.safe_dump_all(manifests)
     words = ("apply", "--server-side", "--filename=-", *options)
     cluster.kubectl(*words, stdin=text, timeout_seconds=APPLY_SECONDS)

@@ -55,7 +55,14 @@ class Stacks:
         self._made = made
         self._stacks: list[Stack] = []
 
-    def make(self, change: Change = with_ledger, /, **settings: object) -> Stack:
+    def make(
+        self,
+        change: Change = with_ledger,
+        /,
+        *,
+        deploy: Callable[[Stack], None] = Stack.apply,
+        **settings: object,
+    ) -> Stack:
         """With these settings over those of all tests."""
         namespace = f"e2e-{uuid.uuid4().hex[:8]}"
         stack = Stack(self._cluster, namespace, settings_of(namespace, self._built), change=change)
@@ -63,7 +70,8 @@ class Stacks:
         self._made(stack)
         self._cluster.kubectl("create", "namespace", namespace)
         stack.kubectl("create", "--filename=-", stdin=json.dumps(outside.claim()))
-        stack.apply(**settings)
+        stack.settings |= {key: str(value) for key, value in settings.items()}
+        deploy(stack)
         stack.outside.start(stack.settings["image"])
         stack.wait_ready()
         return stack

@@ -34,6 +34,11 @@ class Outside:
         self._kubectl("create", "--filename=-", stdin=json.dumps(_pod(image)))
         self._kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=180s", seconds=190)
 
+    def restart(self, image: str) -> None:
+        """With the password of now."""
+        self._kubectl("delete", "pod", POD, "--wait")
+        self.start(image)
+
     def order(self, queue: str, outstanding: int, *, batch: str, shortest: float, longest: float) -> None:
         """From now on so many recorded tasks of the queue are published and not finished."""
         order = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ ROLLS = 3
 SCENE_SECONDS = 900
 
 Act = Callable[[Stack], Outcome]
-SCENES: dict[str, tuple[Act, Change, dict[str, object]]] = {
+SCENES: dict[str, tuple[Act, Change, dict[str, Any]]] = {
     "scale-in": (
         lambda stack: scenes.breathe(stack, scale_ins=SCALE_INS, victims=WITH_VICTIM, seconds=SCENE_SECONDS),
         with_ledger,
@@ -72,7 +73,7 @@ def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
         stacks.remove()
 
 
-def _play(stacks: Stacks, act: Act, change: Change, settings: dict[str, object]) -> Outcome:
+def _play(stacks: Stacks, act: Act, change: Change, settings: dict[str, Any]) -> Outcome:
     return act(stacks.make(change, **{**BREATHING, **settings}))
 
 

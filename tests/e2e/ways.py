@@ -1,0 +1,117 @@
+"""Owns the two ways in which a stack comes and goes here: rendered manifests, and the real `pulumi`.
+
+Without the engine the lifecycle resource is asked through Pulumi's own provider server, and what would go
+after it goes here, workers before their broker. Both ways keep the namespace, so that the ledger in it
+outlives the stack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from demo.commands import DemoError
+from demo.engine import Engine
+from infra.lifecycle import LifecycleProvider
+from infra.manifests import configuration
+from infra.recording import DYNAMIC, record
+from infra.settings import PROJECT, load
+from tests.e2e.outside import mount
+from tests.e2e.stack import WORKERS, Stack
+from tests.infra.provider_server import ProviderError, ProviderServer, Resource
+
+REMOVE_SECONDS: Final = 200
+LIFECYCLE: Final = f"{DYNAMIC}/celeryfleet:FleetLifecycle"
+
+
+class Way(Protocol):
+    @property
+    def stack(self) -> Stack: ...
+    def up(self) -> None:
+        """Deploy the stack, with the ledger for its workers."""
+
+    def destroy(self, **settings: object) -> str:
+        """With these settings; why nothing was removed, or ""."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    stack: Stack
+
+    def up(self) -> None:
+        self.stack.apply()
+
+    def destroy(self, **settings: object) -> str:
+        config = {f"{PROJECT}:{key}": str(value) for key, value in settings.items()}
+        environment = {"KUBECONFIG": str(self.stack.cluster.kubeconfig)}
+        server = ProviderServer(LifecycleProvider(), config=config, environment=environment)
+        state = self._state()
+        with server:
+            try:
+                server.delete(Resource("id", state, json.loads(json.dumps(state), parse_int=float)))
+            except ProviderError as error:
+                return str(error).partition("LifecycleFailed: ")[2] or str(error)
+        self._remove()
+        return ""
+
+    def _state(self) -> dict[str, Any]:
+        declared = load(configuration("local", self.stack.settings))
+        (lifecycle,) = (
+            found
+            for found in record(declared)
+            if found.type.startswith(DYNAMIC) and found.name == "lifecycle"
+        )
+        state = {key: value for key, value in lifecycle.inputs.items() if key != "__provider"}
+        # A stack that has no file, or the provider would read its settings there.
+        return {**state, "context": self.stack.cluster.context, "stack": "rendered"}
+
+    def _remove(self) -> None:
+        first = ("deployment", WORKERS, "--cascade=foreground", f"--timeout={REMOVE_SECONDS}s")
+        self.stack.kubectl("delete", *first, seconds=REMOVE_SECONDS + 10)
+        self.stack.kubectl("delete", "celery,deployment,service", "--all", seconds=REMOVE_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulumi:
+    stack: Stack
+    engine: Engine
+
+    def up(self) -> None:
+        context = {
+            "kubernetes:context": self.stack.cluster.context,
+            "kubernetes:kubeconfig": str(self.stack.cluster.kubeconfig),
+        }
+        self.engine.prepare(context)
+        for key, value in self.stack.settings.items():
+            for path, leaf in leaves(key, json.loads(value) if value.startswith("{") else value):
+                self.engine.set(path, leaf)
+        self.engine.act("up", "--yes", "--skip-preview")
+        self._give_ledger()
+
+    def destroy(self, **settings: object) -> str:
+        for key, value in settings.items():
+            self.engine.set(key, str(value))
+        try:
+            self.engine.act("destroy", "--yes", "--skip-preview", "--run-program")
+        except DemoError as trouble:
+            return str(trouble)
+        return ""
+
+    def _give_ledger(self) -> None:
+        """Pulumi's program has no setting for it, so the workers' Deployment is changed as a person would."""
+        template = self.stack.get("deployment", WORKERS)["spec"]["template"]
+        mount(template)
+        patch = json.dumps({"spec": {"template": template}})
+        self.stack.kubectl("patch", "deployment", WORKERS, "--type=merge", f"--patch={patch}")
+        self.stack.kubectl("rollout", "status", f"deployment/{WORKERS}", "--timeout=180s", seconds=190)
+
+
+def leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What `pulumi config set --path` takes of a structure."""
+    if not isinstance(value, dict):
+        yield path, str(value)
+        return
+    for key, inner in value.items():
+        yield from leaves(f"{path}.{key}", inner)
