@@ -87,7 +87,8 @@ class Report:
         if decision is None:
             return self.ready, ""
         # In shadow no change of the replicas tells what is wished for, so each new wish is news.
-        wish = f" {decision.desired_replicas}" if self.shadow else ""
+        wishes = self.shadow and decision.reason is not Reason.PAUSED
+        wish = f" {decision.desired_replicas}" if wishes else ""
         return self.ready, f"{reason_class(decision.reason)}{wish}"
 
 

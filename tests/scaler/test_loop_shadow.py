@@ -138,11 +138,14 @@ async def test_a_pool_that_leaves_shadow_acts_at_once(stage: Stage) -> None:
 
 @pytest.mark.parametrize("mode", ["active", "shadow"])
 async def test_a_paused_pool_says_so_in_its_condition(stage: Stage, mode: str) -> None:
-    """Paused is stronger than shadow: there is no wish to tell."""
+    """Paused is stronger than shadow: there is no wish to tell, and what is told is told once."""
     stage.cluster.add(paused=True, mode=mode)
     stage.broker.lengths["sums"] = 900
-    await stage.tick()
+    await stage.tick(10)
+    stage.restart()
+    await stage.tick(10)
 
+    assert stage.cluster.kinds().count("event") == 1
     assert stage.cluster.condition("ScalingActive") == ("False", "Paused")
     assert stage.cluster.statuses["sums"]["desiredReplicas"] == 2
     assert stage.cluster.replicas() == 2
