@@ -13,18 +13,19 @@ import hashlib
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.cluster import Cluster
 from demo.commands import DemoError, run, say
 from demo.environment import ROOT
 
+SAMPLE_APP = "celery-fleet-sample-app"
 FOLDERS = {
     "celery-fleet-scaler": ROOT / "scaler",
     "celery-fleet-flower": ROOT / "flower",
-    "celery-fleet-sample-app": ROOT / "sample_app",
+    SAMPLE_APP: ROOT / "sample_app",
 }
 """Name of each image, as `infra` asks for it, and the folder of its sources and its Dockerfile."""
 
@@ -35,12 +36,19 @@ BUILD_SECONDS = 1200
 class Built:
     registry: str
     tag: str
-    redis: str
-    """The broker's image; empty where the stack's default can be pulled."""
+    servers: Mapping[str, str] = field(default_factory=dict)
+    """Images of the servers by the stack's setting; empty where its defaults can be pulled."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The stack's, for all of them."""
+        image = f"{self.registry}/{SAMPLE_APP}:{self.tag}"
+        return {"imageRegistry": self.registry, "imageTag": self.tag, "image": image, **self.servers}
 
 
-def build_and_load(cluster: Cluster, registry: str) -> Built:
-    """`registry` is for a cluster that pulls; the others get their images into the node."""
+def build_and_load(cluster: Cluster, registry: str, servers: Collection[str] = ("redis",)) -> Built:
+    """`registry` is for a cluster that pulls; the others get their images into the node. `servers` are those
+    that the stack runs, of redis, rabbitmq and postgresql."""
     tag = content_tag()
     if cluster.maker == "you":
         if not registry:
@@ -49,12 +57,12 @@ def build_and_load(cluster: Cluster, registry: str) -> Built:
                 "none: DEMO_REGISTRY=host/folder make demo"
             )
         build(registry, tag, push=True)
-        return Built(registry=registry, tag=tag, redis="")
+        return Built(registry=registry, tag=tag)
     if cluster.maker == "kind":
         build("localhost", tag, push=False)
         cluster.load([f"localhost/{name}:{tag}" for name in FOLDERS])
-        return Built(registry="localhost", tag=tag, redis="")
-    return _on_devcluster(cluster, tag)
+        return Built(registry="localhost", tag=tag)
+    return _on_devcluster(cluster, tag, servers)
 
 
 def build(registry: str, tag: str, *, push: bool) -> list[str]:
@@ -88,22 +96,23 @@ def _sources(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 
 
-def _on_devcluster(cluster: Cluster, tag: str) -> Built:
+def _on_devcluster(cluster: Cluster, tag: str, wanted: Collection[str]) -> Built:
     from tests.devcluster import images as store
     from tests.devcluster.commands import DevclusterError
+    from tests.devcluster.servers import SERVERS
 
     say(f"Images: scaler, Flower and sample application, {tag}: 1 min the first time, 10 s if unchanged.")
     names = []
     try:
-        redis = store.build_redis()
+        servers = {f"{one.name}Image": store.base(one) for one in SERVERS if one.name in wanted}
         for name, folder in FOLDERS.items():
             image = f"localhost/{name}:{tag}"
             store.build(ROOT, image, dockerfile=folder / "Dockerfile")
             names.append(image)
     except DevclusterError as trouble:
         raise DemoError(str(trouble)) from trouble
-    cluster.load([redis, *names])
-    return Built(registry="localhost", tag=tag, redis=redis)
+    cluster.load([*servers.values(), *names])
+    return Built(registry="localhost", tag=tag, servers=servers)
 
 
 def _builder() -> str:

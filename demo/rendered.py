@@ -9,8 +9,10 @@ down it has the scaler wait until no task is left, as `pulumi destroy` does.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +32,7 @@ PRODUCERS = "app.kubernetes.io/component=sample"
 SCALER = "celery-fleet-scaler"
 NOT_EMPTY = "the fleet is not known to be empty"
 """How `python -m scaler drain` begins to say so."""
+PLACEHOLDER = re.compile(r"<[a-z-]*password>")
 APPLY_SECONDS = 120
 DRAIN_SECONDS = 600
 REMOVE_SECONDS = 300
@@ -99,6 +102,12 @@ def remove(cluster: Cluster, namespace: str) -> None:
     )
 
 
+def filled(forms: Mapping[str, str]) -> dict[str, str]:
+    """The values of a Secret: a password of its own for each placeholder, the same in all the values."""
+    made: defaultdict[str, str] = defaultdict(lambda: secrets.token_urlsafe(24))
+    return {key: PLACEHOLDER.sub(lambda found: made[found[0]], form) for key, form in forms.items()}
+
+
 def _ask(stack: str, settings: Mapping[str, str], *more: str) -> str:
     chosen = [f"--set={key}={value}" for key, value in settings.items()]
     words = [sys.executable, "-m", "infra.manifests", f"--stack={stack}", *chosen, *more]
@@ -114,14 +123,13 @@ def _apply(cluster: Cluster, manifests: Sequence[Manifest], *options: str) -> No
 
 
 def _make_secrets(cluster: Cluster, wanted: Iterable[Mapping[str, Any]]) -> None:
-    """Those that are not there; one password for all the values of a Secret."""
+    """Those that are not there."""
     for secret in wanted:
         here = f"--namespace={secret['namespace']}"
         try:
             cluster.kubectl("get", "secret", secret["name"], here)
         except DemoError:
-            password = secrets.token_urlsafe(24)
-            data = {key: form.replace("<password>", password) for key, form in secret["keys"].items()}
+            data = filled(secret["keys"])
             metadata = {"name": secret["name"], "namespace": secret["namespace"]}
             # By a file: arguments show in process lists.
             manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}

@@ -111,21 +111,15 @@ def ways_in(cluster: Cluster) -> list[str]:
 
 
 def _deploy(cluster: Cluster, built: images.Built) -> None:
-    settings = {
-        "imageRegistry": built.registry,
-        "imageTag": built.tag,
-        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
-        **({"redisImage": built.redis} if built.redis else {}),
-    }
     # DEMO_ENGINE=none shows the other way on a machine that has the CLI.
     stack = None if os.environ.get("DEMO_ENGINE") == "none" else engine.find_or_install()
     if stack is not None:
         say("Deploying the stack `local` with pulumi up: about 30 s.")
         at = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
-        say(f"Resources: {stack.up({**settings, **at})}.")
+        say(f"Resources: {stack.up({**built.settings, **at})}.")
     else:
         say("Deploying the stack `local` as rendered manifests with kubectl apply: about 20 s.")
-        rendered.apply(cluster, engine.STACK, settings)
+        rendered.apply(cluster, engine.STACK, built.settings)
     wait = ("wait", f"--namespace={NAMESPACE}", f"--timeout={READY_SECONDS}s", "--all")
     patience = READY_SECONDS + 10
     cluster.kubectl(*wait, "--for=condition=Available", "deployment", timeout_seconds=patience)

@@ -89,18 +89,12 @@ def main() -> int:
         hidden = {str(cluster.kubeconfig): "~/.kube/config", f"{ROOT}/": "", folder: "~"}
         transcript = Transcript(cluster, hidden)
         at = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
-        image = {
-            "imageRegistry": built.registry,
-            "imageTag": built.tag,
-            "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
-            **({"redisImage": built.redis} if built.redis else {}),
-        }
         apart = {
             **{f"{page}NodePort": "0" for page in ("flower", "scaler", "sampleApp")},
             **{f"{page}ServiceType": "ClusterIP" for page in ("flower", "scaler")},
         }
         try:
-            _tell(transcript, engines[0], engines[1], {**at, **image}, apart)
+            _tell(transcript, engines[0], engines[1], {**at, **built.settings}, apart)
         except DemoError as trouble:
             print(f"transcript: {trouble}", file=sys.stderr)
             return 1

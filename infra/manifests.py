@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import yaml
 
-from infra.components.broker import PASSWORD_MARK
+from infra.components import broker, flower, result_backend
+from infra.components.credentials import MARKS
 from infra.components.fleet_objects import FIELD_MANAGER
 from infra.recording import Hidden, Recorded, record
 from infra.settings import PROJECT, Configuration, Settings, WrongSettings, load
@@ -34,6 +35,7 @@ ORDER: Final = (
     "ServiceAccount",
     "Role",
     "RoleBinding",
+    "ConfigMap",
     "PersistentVolumeClaim",
     "Service",
     "PodDisruptionBudget",
@@ -41,8 +43,6 @@ ORDER: Final = (
     "Celery",
 )
 """In which kinds are applied; within a kind, the program's order."""
-
-VALUES: Final = {"password": "<password>", "basic-auth": "admin:<password>"}
 
 
 def configuration(stack: str, overrides: Mapping[str, str]) -> Configuration:
@@ -70,15 +70,15 @@ def manifests(resources: Iterable[Recorded]) -> list[dict[str, Any]]:
 
 def secrets(settings: Settings, resources: Iterable[Recorded]) -> list[dict[str, Any]]:
     """The Secrets to make: their names and keys, and the form of each value."""
-    url = f"redis://:<password>@redis.{settings.namespace}.svc:6379/0"
+    forms = {
+        broker.SECRET: broker.forms(settings),
+        result_backend.SECRET: result_backend.forms(settings),
+        flower.AUTH_SECRET: flower.FORMS,
+    }
+    made = [resource.inputs["metadata"] for resource in resources if resource.inputs.get("kind") == "Secret"]
     return [
-        {
-            "name": resource.inputs["metadata"]["name"],
-            "namespace": resource.inputs["metadata"]["namespace"],
-            "keys": {key: {**VALUES, "url": url}[key] for key in _keys(resource)},
-        }
-        for resource in resources
-        if resource.inputs.get("kind") == "Secret"
+        {"name": metadata["name"], "namespace": metadata["namespace"], "keys": forms[metadata["name"]]}
+        for metadata in sorted(made, key=lambda metadata: str(metadata["name"]))
     ]
 
 
@@ -129,17 +129,10 @@ def _without_mark(spec: Mapping[str, Any]) -> dict[str, Any]:
     template = spec["template"]
     metadata = {key: value for key, value in template["metadata"].items() if key != "annotations"}
     annotations = {
-        key: value
-        for key, value in template["metadata"].get("annotations", {}).items()
-        if key != PASSWORD_MARK
+        key: value for key, value in template["metadata"].get("annotations", {}).items() if key not in MARKS
     }
     metadata |= {"annotations": annotations} if annotations else {}
     return {**spec, "template": {**template, "metadata": metadata}}
-
-
-def _keys(secret: Recorded) -> list[str]:
-    data = secret.inputs["stringData"]
-    return sorted(data.value if isinstance(data, Hidden) else data)
 
 
 def _refuse_hidden(value: Any, name: str) -> None:

@@ -1,9 +1,10 @@
 """The stack, composed: which components there are, what each needs, in which order they come and go.
 
-`deploy` declares and reads nothing: the settings are checked by then (`infra.settings`) and the cluster
-was looked at (`infra.live.first_look`). The order up is the dependencies': namespace, broker, CRD and
-`Celery` objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on everything and waits
-until the fleet works. The order down is the reverse, so it goes while all else still lives.
+`deploy` declares and reads nothing: the settings are checked by then (`infra.settings`) and the cluster was
+looked at (`infra.live.first_look`). The order up is the dependencies': namespace, broker and result
+backend, CRD and `Celery` objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on
+everything and waits until the fleet works. The order down is the reverse, so it goes while all else still
+lives.
 
 A component's `depends_on` holds for its children: they are registered after it and deleted before it.
 """
@@ -16,19 +17,24 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.components import fleet_schema, flower, pod_baseline, sample_app
+from infra.components import broker as brokers
+from infra.components import fleet_schema, flower, pod_baseline, result_backend, sample_app
 from infra.components.autoscaler import Autoscaler, AutoscalerArgs
 from infra.components.broker import Broker, BrokerArgs
+from infra.components.connections import Connections
 from infra.components.fleet_objects import FleetObjects, FleetObjectsArgs
 from infra.components.flower import Flower, FlowerArgs
+from infra.components.result_backend import ResultBackend, ResultBackendArgs
+from infra.components.result_cleaner import ResultCleaner, ResultCleanerArgs
 from infra.components.sample_app import SampleApp, SampleAppArgs
+from infra.components.server import Program, Server, ServerArgs
 from infra.components.workers import Workers, WorkersArgs
 from infra.lifecycle import FleetLifecycle, FleetLifecycleArgs
 from infra.live.first_look import STACK_LABEL, FirstLook
 from infra.settings import Settings
 from scaler import contract
 
-Runs = Broker | Workers | Flower | SampleApp | Autoscaler
+Runs = Server | Workers | ResultCleaner | Flower | SampleApp | Autoscaler
 """The components with pods."""
 
 
@@ -46,28 +52,36 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
         # Else a Secret whose data changed is replaced, and with it what depends on it
         # (pulumi/pulumi-kubernetes#1772).
         enable_secret_mutable=True,
+        enable_config_map_mutable=True,
     )
     namespace = [_namespace(settings, provider)] if settings.create_namespace else []
     first = pulumi.ResourceOptions(provider=provider, depends_on=namespace)
-    broker = Broker("broker", BrokerArgs(settings=settings), first)
+    known = BrokerArgs(settings=settings, known_keys=seen.broker_keys, known_scheme=seen.broker_scheme)
+    broker = Broker("broker", known, first)
+    results = ResultBackend("results", ResultBackendArgs(settings=settings, broker=broker), first)
+    servers = _servers(settings, broker, results, first)
+    connections = Connections(settings=settings, broker=broker, results=results)
     objects = FleetObjects("fleet", FleetObjectsArgs(settings=settings, own_crd=_owns_crd(seen)), first)
-    then = pulumi.ResourceOptions(provider=provider, depends_on=[*namespace, broker])
+    reached: list[pulumi.Resource] = [*namespace, broker, results, *servers.values()]
+    then = pulumi.ResourceOptions(provider=provider, depends_on=reached)
     pools = [
-        Workers(f"workers-{pool.name}", WorkersArgs(settings=settings, pool=pool, broker=broker), then)
+        Workers(
+            f"workers-{pool.name}", WorkersArgs(settings=settings, pool=pool, connections=connections), then
+        )
         for pool in settings.pools
     ]
     scaler = Autoscaler(
         "scaler",
         AutoscalerArgs(settings=settings, broker=broker),
-        pulumi.ResourceOptions(provider=provider, depends_on=[*namespace, broker, objects, *pools]),
+        pulumi.ResourceOptions(provider=provider, depends_on=[*reached, objects, *pools]),
     )
-    page = [Flower("flower", FlowerArgs(settings=settings, broker=broker), then)] if settings.flower else []
-    sample = (
-        [SampleApp("sample-app", SampleAppArgs(settings=settings, broker=broker), then)]
-        if settings.sample_app
-        else []
-    )
-    running: list[Runs] = [broker, *pools, *page, *sample, scaler]
+    flower_args = FlowerArgs(settings=settings, connections=connections)
+    page = [Flower("flower", flower_args, then)] if settings.flower else []
+    sample_args = SampleAppArgs(settings=settings, connections=connections)
+    sample = [SampleApp("sample-app", sample_args, then)] if settings.sample_app else []
+    cleaner_args = ResultCleanerArgs(settings=settings, connections=connections)
+    cleaner = [ResultCleaner("result-cleaner", cleaner_args, then)] if connections.database else []
+    running: list[Runs] = [*servers.values(), *pools, *cleaner, *page, *sample, scaler]
     FleetLifecycle(
         "lifecycle",
         FleetLifecycleArgs(
@@ -89,10 +103,10 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
             drain_timeout_seconds=settings.drain_timeout_seconds,
             producers=[part.deployment_name for part in sample],
             queues={pool.name: ",".join(pool.queues) for pool in settings.pools},
-            broker=broker.keeping,
+            broker=brokers.keeping_of(settings, servers.get(settings.broker)),
             schema_revision=max(fleet_schema.REVISION, seen.schema_revision or 0),
         ),
-        pulumi.ResourceOptions(depends_on=[provider, *namespace, objects, *running]),
+        pulumi.ResourceOptions(depends_on=[provider, *namespace, broker, results, objects, *running]),
     )
     _export(settings, broker, page)
 
@@ -107,6 +121,31 @@ def _namespace(settings: Settings, provider: kubernetes.Provider) -> kubernetes.
     return kubernetes.core.v1.Namespace(
         "namespace", metadata=metadata, opts=pulumi.ResourceOptions(provider=provider)
     )
+
+
+def _servers(
+    settings: Settings, broker: Broker, results: ResultBackend, opts: pulumi.ResourceOptions
+) -> dict[str, Server]:
+    """Those that the stack runs for itself, by name: for the broker, for results, or one Redis for both."""
+    wanted: list[tuple[Program | None, str, Broker | ResultBackend]] = [
+        (brokers.program_of(settings), "broker", broker),
+        (result_backend.program_of(settings), "result-backend", results),
+    ]
+    return {
+        program.name: Server(
+            ServerArgs(
+                settings=settings,
+                program=program,
+                component=component,
+                secret_name=owner.secret_name,
+                mark=owner.mark,
+                needed=owner.secrets,
+            ),
+            opts,
+        )
+        for program, component, owner in wanted
+        if program is not None
+    }
 
 
 def _owns_crd(seen: FirstLook) -> bool:

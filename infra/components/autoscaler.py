@@ -17,8 +17,9 @@ from typing import Any, Final
 import pulumi
 from pulumi_kubernetes import core, rbac
 
-from infra.components import pod_baseline
-from infra.components.broker import URL_KEY, Broker
+from infra.components import external, pod_baseline
+from infra.components.broker import Broker
+from infra.components.credentials import MANAGEMENT_URL, URL
 from infra.components.pod_baseline import Identity, Manifest, Pod
 from infra.settings import Settings
 from infra.settings.delivery import transport_options
@@ -109,8 +110,10 @@ def _rights(
 
 
 def _pod(settings: Settings, broker: Broker) -> Pod:
+    files = {contract.Env.BROKER_URL_FILE: URL, contract.Env.BROKER_MANAGEMENT_URL_FILE: MANAGEMENT_URL}
     texts = {
-        contract.Env.BROKER_URL_FILE: f"{BROKER_FOLDER}/{URL_KEY}",
+        **{name: f"{BROKER_FOLDER}/{file}" for name, file in files.items() if file in broker.scaler_files},
+        **({contract.Env.BROKER_CA_FILE: external.CA_FILE} if settings.broker_ca else {}),
         contract.Env.BROKER_TRANSPORT_OPTIONS: json.dumps(transport_options(settings), sort_keys=True),
         contract.Env.POLL_SECONDS: str(settings.poll_seconds),
         contract.Env.CONTROL_EXCHANGE: settings.control_exchange,
@@ -140,16 +143,17 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
                 "timeoutSeconds": 5,
             },
         },
-        # A file, not a variable: a scaler that reads it again sees a changed password.
+        # Files, not variables: the scaler reads them again and sees a changed password, so no annotation
+        # starts its pod anew for one. And not the whole Secret, which opens the broker to the workers.
         mounts={
             BROKER_FOLDER: {
                 "secret": {
                     "secretName": broker.secret_name,
-                    "items": [{"key": URL_KEY, "path": URL_KEY}],
+                    "items": [{"key": key, "path": file} for file, key in broker.scaler_files.items()],
                 }
-            }
+            },
+            **external.mounts(settings),
         },
         service_account=contract.SCALER_NAME,
         mount_token=True,
-        annotations=broker.pod_annotations,
     )

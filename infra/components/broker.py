@@ -1,240 +1,229 @@
-"""Redis: the broker and the result backend of the stack, and the Secret that opens it.
+"""The broker of the stack, whichever it is: the Secret that opens it, and what its clients need beside that.
 
-It owns the Secret `celery-broker` (keys `password` and `url`), the Deployment and Service `redis` and,
-where the stack keeps its data, a PersistentVolumeClaim. With `existingSecret` it makes no Secret and
-takes yours, with the same two keys.
+It owns the Secret `celery-broker`, its keys, and the choice between Redis (`infra.components.redis`),
+RabbitMQ (`infra.components.rabbitmq`) and one of the user's (`infra.components.external`). With
+`existingSecret` it makes no Secret and takes yours. The rest of the program takes what is here and does not
+know which it is.
 
-It deliberately runs one Redis: no Sentinel, no cluster. Celery's Redis transport does not speak to a
-Redis Cluster, and a replica that takes over without the last second's writes loses tasks silently.
+The server, where the stack runs it, is a `infra.components.server.Server` of its own: Redis may be the result
+backend beside another broker, and stays what it was when the broker changes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote
 
 import pulumi
-from pulumi_kubernetes import core
 
-from infra.components import pod_baseline
-from infra.components.pod_baseline import Identity, Manifest, Pod
-from infra.password import GeneratedPassword
+from infra.components import external, rabbitmq, redis
+from infra.components.credentials import (
+    BROKER_MARK,
+    MANAGEMENT_URL,
+    MARK,
+    PASSWORD,
+    SCALER_PASSWORD,
+    SCALER_URL,
+    SCALER_USERNAME,
+    URL,
+    USERNAME,
+    mark_of,
+    password_mark,
+    password_of,
+    secret,
+    secret_variable,
+)
+from infra.components.fleet_objects import digest
+from infra.components.pod_baseline import Identity, Manifest
+from infra.components.server import Program, Server, kept
 from infra.settings import Settings
+from infra.settings.backends import EXTERNAL, QUORUM, RABBITMQ, REDIS
 from infra.settings.delivery import transport_options
-from scaler import contract
 
 SECRET: Final = "celery-broker"  # noqa: S105  # a name
-URL_KEY: Final = "url"
-PASSWORD_KEY: Final = "password"  # noqa: S105  # a name
-SERVICE: Final = "redis"
-PORT: Final = 6379
-PLACING: Final = ("global_keyprefix", "sep", "priority_steps", "unacked_key", "unacked_index_key")
+PLACING: Final = (
+    "global_keyprefix",
+    "sep",
+    "priority_steps",
+    "unacked_key",
+    "unacked_index_key",
+    "master_name",
+)
 """Of kombu's options, those that decide under which keys messages lie."""
 Keeping = dict[str, pulumi.Input[str]]
-PASSWORD_MARK: Final = f"{contract.GROUP}/broker-password-mark"
-
-START: Final = r"""umask 077
-printf %s "$REDIS_PASSWORD" | sed 's/[\\"]/\\&/g; s/^/requirepass "/; s/$/"/' > /tmp/auth.conf
-exec redis-server /tmp/auth.conf "$@"
-"""
-"""The password goes through a file, quoted as redis.conf wants it: arguments show in process lists."""
-
-_UNITS: Final[Mapping[str, float]] = {
-    "": 1,
-    "m": 0.001,
-    **{unit: 1000**power for power, unit in enumerate("kMGTPE", start=1)},
-    **{f"{unit}i": 1024**power for power, unit in enumerate("KMGTPE", start=1)},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerArgs:
     settings: Settings
+    known_keys: frozenset[str] = field(default_factory=frozenset)
+    """Of `existingSecret`, as far as it could be looked at."""
+    known_scheme: str = ""
+    """Of its URL, likewise."""
 
 
 class Broker(pulumi.ComponentResource):
     secret_name: str
     """Holds the broker's URL; pods take it from there, never from an input."""
-    pod_annotations: dict[str, pulumi.Output[str]]
-    """For every pod that uses the Secret: they change with the password, so the pods start anew."""
-    keeping: Keeping
-    """What must stay as it is for queued messages to be found again, by the setting's name. Without a
-    volume every new pod of Redis begins empty, so whatever makes one belongs to it."""
-    deployment_name: str
-    template: Manifest
+    mark: pulumi.Output[str] | None = None
+    """Changes with the credentials of its clients; None where the Secret is the user's."""
+    secrets: list[pulumi.Resource]
+    """What the program makes of it, for others to wait for."""
+    scaler_files: Mapping[str, str]
+    """Of the scaler's own credentials: the name of each file, and the Secret's key."""
 
     def __init__(self, name: str, args: BrokerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("celery:infra:Broker", name, None, opts)
         settings = args.settings
-        child = pulumi.ResourceOptions(parent=self)
-        identity = Identity(stack=settings.stack, name="redis", component="broker")
-        needed: list[pulumi.Resource] = []
+        self._settings = settings
+        self._scheme = args.known_scheme or settings.broker_url.partition("://")[0]
         self.secret_name = settings.existing_secret or SECRET
-        self.pod_annotations = {}
+        self.secrets = []
+        keys = args.known_keys
         if not settings.existing_secret:
-            password = _password(name, settings, child)
-            needed.append(_secret(name, settings, identity, password, child))
-            mark = password.apply(lambda text: password_mark(text, salt=settings.namespace))
-            self.pod_annotations[PASSWORD_MARK] = pulumi.Output.unsecret(mark)
-        self.keeping = _keeping(settings, self.pod_annotations)
-        if settings.redis_persistence["enabled"]:
-            needed.append(_claim(name, settings, identity, child))
-        pod = _pod(settings, self.secret_name, self.pod_annotations)
-        self.deployment_name = SERVICE
-        self.template = pod_baseline.template(pod, identity)
-        pod_baseline.deployment(
-            f"{name}-deployment",
-            pod_baseline.DeploymentArgs(
-                name=SERVICE,
-                namespace=settings.namespace,
-                identity=identity,
-                template=self.template,
-                recreate=True,  # two Redis on one volume would corrupt it
-            ),
-            pulumi.ResourceOptions(parent=self, depends_on=needed),
-        )
-        pod_baseline.service(
-            f"{name}-service",
-            pod_baseline.ServiceArgs(
-                name=SERVICE,
-                namespace=settings.namespace,
-                identity=identity,
-                port=PORT,
-                target_port=PORT,
-            ),
-            child,
-        )
+            data = self._data(name)
+            keys = frozenset(data)
+            identity = Identity(stack=settings.stack, name=settings.broker, component="broker")
+            child = pulumi.ResourceOptions(parent=self)
+            self.secrets.append(secret(f"{name}-secret", SECRET, settings.namespace, identity, data, child))
+        own = SCALER_URL if SCALER_URL in keys else URL
+        management = {MANAGEMENT_URL: MANAGEMENT_URL} if MANAGEMENT_URL in keys else {}
+        self.scaler_files = {URL: own, **management}
         self.register_outputs({"secret_name": self.secret_name})
 
+    @property
+    def pod_annotations(self) -> dict[str, pulumi.Output[str]]:
+        """For every pod that reads the Secret when it starts: one with a new password starts anew."""
+        return {} if self.mark is None else {BROKER_MARK: self.mark}
 
-def broker_url(namespace: str, password: str) -> str:
-    """Also usable from other namespaces of the cluster."""
-    return f"redis://:{quote(password, safe='')}@{SERVICE}.{namespace}.svc:{PORT}/0"
+    @property
+    def environment(self) -> list[Manifest]:
+        """Celery prefers it to what the app configures (celery/app/utils.py, Settings)."""
+        return [secret_variable("CELERY_BROKER_URL", self.secret_name, URL)]
+
+    @property
+    def own_environment(self) -> list[Manifest]:
+        """Of pods whose image is this project's, which have no command line for configuration."""
+        return external.environment(self._settings, self._scheme)
+
+    @property
+    def worker_configuration(self) -> list[str]:
+        """Celery's own, for what follows `--` on a worker's command line."""
+        options = transport_options(self._settings)
+        quorum = self._settings.queue_type == QUORUM
+        return [
+            *(["task.default_queue_type=quorum", "task.create_missing_queue_type=quorum"] if quorum else []),
+            *external.worker_configuration(self._settings, self._scheme),
+            *([f"broker.transport_options=(dict){_text(options)}"] if options else []),
+        ]
+
+    def _data(self, name: str) -> dict[str, pulumi.Input[str]]:
+        settings = self._settings
+        if settings.broker == EXTERNAL:
+            url = pulumi.Output.secret(external.with_authorities(settings.broker_url, settings))
+            self.mark = mark_of(url, settings.namespace)
+            return {URL: url, MARK: self.mark}
+        given = settings.redis_password if settings.broker == REDIS else settings.rabbitmq_password
+        child = pulumi.ResourceOptions(parent=self)
+        password = password_of(f"{name}-password", given, settings.password_generation, child)
+        scalers = password_of(f"{name}-scaler-password", "", settings.password_generation, child)
+        self.mark = mark_of(password, settings.namespace)
+        known = pulumi.Output.all(password, scalers)
+        return {
+            **{
+                key: known.apply(lambda both, key=key: opened(settings, *both)[key])  # type: ignore[misc]
+                for key in opened(settings, "", "")
+            },
+            MARK: self.mark,
+        }
 
 
-def password_mark(password: str, *, salt: str) -> str:
-    """A text that changes when the password does, and is no help in guessing it.
+def opened(settings: Settings, password: str, scalers: str) -> dict[str, str]:
+    """What opens the stack's own broker, by the Secret's keys.
 
-    Whoever may read pods reads annotations: 32 bits of a slow hash leave too many candidates to tell a
-    right guess from a wrong one, and too few chances of a collision to matter.
+    RabbitMQ has one password a user, so its users' names change with their passwords.
     """
-    digest = hashlib.scrypt(password.encode(), salt=salt.encode(), n=2**14, r=8, p=1, dklen=4)
-    return digest.hex()
+    if settings.broker == REDIS:
+        return {
+            PASSWORD: password,
+            URL: redis.url(settings, password),
+            SCALER_PASSWORD: scalers,
+            SCALER_URL: redis.url(settings, scalers, redis.SCALER_USER),
+        }
+    user = named(rabbitmq.USER, password, settings)
+    scaler = named(rabbitmq.SCALER_USER, scalers, settings)
+    return {
+        USERNAME: user,
+        PASSWORD: password,
+        URL: rabbitmq.url(settings, user, password),
+        SCALER_USERNAME: scaler,
+        SCALER_PASSWORD: scalers,
+        SCALER_URL: rabbitmq.url(settings, scaler, scalers),
+        MANAGEMENT_URL: rabbitmq.management_url(settings, scaler, scalers),
+    }
 
 
-def _keeping(settings: Settings, marks: Mapping[str, pulumi.Output[str]]) -> Keeping:
+def named(user: str, password: str, settings: Settings) -> str:
+    return f"{user}-{password_mark(password, salt=settings.namespace)}" if password else user
+
+
+def program_of(settings: Settings) -> Program | None:
+    """Of the server that the stack runs as its broker."""
+    return {REDIS: redis.program, RABBITMQ: rabbitmq.program}.get(settings.broker, _none)(settings)
+
+
+def _none(_settings: Settings) -> None:
+    return None
+
+
+def keeping_of(settings: Settings, server: Server | None) -> Keeping:
+    """What must stay as it is for queued messages to be found again, by the setting's name. Without a volume
+    every new pod of the server begins empty, so whatever makes one belongs to it."""
     options = transport_options(settings)
-    kept = settings.redis_persistence
     found: Keeping = {
+        "broker": settings.broker,
         "existingSecret": settings.existing_secret,
-        "redisPersistence": f"{kept['storageClass'] or 'default'} class" if kept["enabled"] else "none",
         "brokerTransportOptions": _text({key: options[key] for key in PLACING if key in options}),
+        # States of older programs hold it, and nothing that names their broker.
+        "redisPersistence": kept(settings.redis_persistence)
+        if settings.broker == REDIS
+        else "another broker",
     }
-    if kept["enabled"]:
+    if settings.broker_url:
+        place = external.without_credentials(settings.broker_url)
+        found["brokerUrl"] = password_mark(place, salt=settings.namespace)
+    if settings.queue_type == QUORUM or settings.broker == RABBITMQ:
+        found["queueType"] = settings.queue_type
+    if settings.broker == RABBITMQ:
+        found["rabbitmqPersistence"] = kept(settings.rabbitmq_persistence)
+    if server is None or server.keeps_data:
         return found
-    found |= {"redisImage": settings.redis_image, "redisResources": _text(settings.redis_resources)}
-    mark = marks.get(PASSWORD_MARK)
-    return found if mark is None else {**found, "redisPassword": mark}
-
-
-def environment(secret_name: str) -> list[Manifest]:
-    """Celery prefers these two to what the app configures (celery/app/utils.py, Settings)."""
-    return [
-        secret_variable("CELERY_BROKER_URL", secret_name, URL_KEY),
-        secret_variable("CELERY_RESULT_BACKEND", secret_name, URL_KEY),
-    ]
-
-
-def secret_variable(name: str, secret: str, key: str) -> Manifest:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-
-
-def _password(name: str, settings: Settings, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    if settings.redis_password:
-        return pulumi.Output.secret(settings.redis_password)
-    return GeneratedPassword(f"{name}-password", opts=opts).result
-
-
-def _secret(
-    name: str,
-    settings: Settings,
-    identity: Identity,
-    password: pulumi.Output[str],
-    opts: pulumi.ResourceOptions,
-) -> core.v1.Secret:
-    metadata: Any = {"name": SECRET, "namespace": settings.namespace, "labels": identity.labels}
-    url = password.apply(lambda text: broker_url(settings.namespace, text))
-    return core.v1.Secret(
-        f"{name}-secret", metadata=metadata, string_data={PASSWORD_KEY: password, URL_KEY: url}, opts=opts
-    )
-
-
-def _claim(
-    name: str, settings: Settings, identity: Identity, opts: pulumi.ResourceOptions
-) -> core.v1.PersistentVolumeClaim:
-    wanted = settings.redis_persistence
-    metadata: Any = {
-        "name": SERVICE,
-        "namespace": settings.namespace,
-        "labels": identity.labels,
-        "annotations": pod_baseline.STARTED,
+    name = server.deployment_name
+    image = settings.redis_image if name == redis.NAME else settings.rabbitmq_image
+    resources = settings.redis_resources if name == redis.NAME else settings.rabbitmq_resources
+    return {
+        **found,
+        f"{name}Image": image,
+        f"{name}Resources": _text(resources),
+        f"{name}Pod": digest(server.template),
+        # An older program restarted Redis for it, and its state holds the password's mark.
+        **({"redisPassword": "changes without a restart"} if name == redis.NAME else {}),
     }
-    storage_class = {"storageClassName": wanted["storageClass"]} if wanted["storageClass"] else {}
-    spec: Any = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": wanted["size"]}},
-        **storage_class,
-    }
-    return core.v1.PersistentVolumeClaim(f"{name}-claim", metadata=metadata, spec=spec, opts=opts)
 
 
-def _pod(settings: Settings, secret_name: str, annotations: dict[str, pulumi.Output[str]]) -> Pod:
-    persistent = settings.redis_persistence["enabled"]
-    data = {"persistentVolumeClaim": {"claimName": SERVICE}} if persistent else {"emptyDir": {}}
-    ping = ["sh", "-c", "redis-cli ping | grep -q PONG"]  # redis-cli ends with 0 on an error reply, too
-    return Pod(
-        image=settings.redis_image,
-        pull_policy=settings.defaults.image_pull_policy,
-        pull_secrets=settings.defaults.image_pull_secrets,
-        resources=settings.redis_resources,
-        command=["sh", "-c", START, "redis", *_options(settings)],
-        env=[
-            secret_variable("REDIS_PASSWORD", secret_name, PASSWORD_KEY),
-            secret_variable("REDISCLI_AUTH", secret_name, PASSWORD_KEY),  # read by redis-cli itself
-        ],
-        container={
-            "ports": [{"containerPort": PORT}],
-            # A Redis that reads a long AOF is alive and not ready.
-            "livenessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 10, "failureThreshold": 6},
-            "readinessProbe": {"exec": {"command": ping}, "periodSeconds": 5, "timeoutSeconds": 5},
-        },
-        mounts={"/data": data},
-        grace_period_seconds=60,
-        annotations=annotations,
-    )
+def forms(settings: Settings) -> dict[str, str]:
+    """The Secret's keys with the form of each value, for a person who makes it."""
+    if settings.broker == EXTERNAL:
+        return {URL: "<url>"}
+    stand_ins = {"Password0Of0The0Broker": "<password>", "Password0Of0The0Scaler": "<scaler-password>"}
+    found = opened(settings, *stand_ins)
+    for stand_in, shown in stand_ins.items():
+        mark = f"-{password_mark(stand_in, salt=settings.namespace)}"
+        found = {key: text.replace(stand_in, shown).replace(mark, "") for key, text in found.items()}
+    return found
 
 
-def _options(settings: Settings) -> list[str]:
-    """A full Redis refuses new tasks; under every other policy, and by the kernel, queued ones are dropped.
-
-    A quarter of the memory limit stays for buffers, and for copies while the AOF is rewritten.
-    """
-    most = int(_bytes(str(settings.redis_resources["limits"]["memory"])) * 0.75)
-    append_only = "yes" if settings.redis_persistence["enabled"] else "no"
-    return [
-        *("--port", str(PORT), "--dir", "/data", "--save", "", "--appendonly", append_only),
-        *("--maxmemory", str(most), "--maxmemory-policy", "noeviction"),
-    ]
-
-
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _bytes(quantity: str) -> float:
-    number = quantity.rstrip("kmKMGTPEi")
-    return float(number) * _UNITS[quantity.removeprefix(number)]

@@ -16,7 +16,8 @@ import pulumi
 from pulumi_kubernetes import core
 
 from infra.components import pod_baseline
-from infra.components.broker import Broker, environment, secret_variable
+from infra.components.connections import Connections
+from infra.components.credentials import secret_variable
 from infra.components.pod_baseline import Identity, Manifest, Pod
 from infra.password import GeneratedPassword
 from infra.settings import Settings
@@ -27,12 +28,14 @@ IMAGE: Final = "celery-fleet-flower"
 AUTH_SECRET: Final = "flower-auth"  # noqa: S105  # a name
 AUTH_KEY: Final = "basic-auth"
 USER: Final = "admin"
+FORMS: Final = {AUTH_KEY: f"{USER}:<password>"}
+"""Of the Secret, for a person who makes it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowerArgs:
     settings: Settings
-    broker: Broker
+    connections: Connections
 
 
 class Flower(pulumi.ComponentResource):
@@ -59,7 +62,9 @@ class Flower(pulumi.ComponentResource):
                 core.v1.Secret(f"{name}-secret", metadata=metadata, string_data={AUTH_KEY: login}, opts=child)
             )
         self.deployment_name = SERVICE
-        self.template = pod_baseline.template(_pod(settings, args.broker, self.auth_secret_name), identity)
+        self.template = pod_baseline.template(
+            _pod(settings, args.connections, self.auth_secret_name), identity
+        )
         pod_baseline.deployment(
             f"{name}-deployment",
             pod_baseline.DeploymentArgs(
@@ -87,14 +92,14 @@ class Flower(pulumi.ComponentResource):
         self.register_outputs({"auth_secret_name": self.auth_secret_name})
 
 
-def _pod(settings: Settings, broker: Broker, auth_secret: str) -> Pod:
+def _pod(settings: Settings, connections: Connections, auth_secret: str) -> Pod:
     return Pod(
         image=f"{settings.image_registry}/{IMAGE}:{settings.image_tag}",
         pull_policy=settings.defaults.image_pull_policy,
         pull_secrets=settings.defaults.image_pull_secrets,
         resources=settings.flower_resources,
         env=[
-            *environment(broker.secret_name),
+            *connections.of_flower,
             secret_variable("FLOWER_BASIC_AUTH", auth_secret, AUTH_KEY),
         ],
         container={
@@ -108,5 +113,6 @@ def _pod(settings: Settings, broker: Broker, auth_secret: str) -> Pod:
                 "failureThreshold": 6,
             },
         },
-        annotations=broker.pod_annotations,
+        mounts=connections.mounts,
+        annotations=connections.annotations,
     )

@@ -32,6 +32,10 @@ end the wait for its removal (pulumi-kubernetes, metadata/overrides.go, DeletedC
 go while workers still finish their tasks."""
 
 
+READ_ONLY: Final = {"secret", "configMap", "projected"}
+"""Volumes that nothing is written to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Whose object it is: the labels, and what a selector picks by."""
@@ -74,6 +78,7 @@ class Pod:
     mount_token: bool = False
     grace_period_seconds: int = 30
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    user: int = USER
 
 
 def template(pod: Pod, identity: Identity) -> Manifest:
@@ -94,7 +99,11 @@ def template(pod: Pod, identity: Identity) -> Manifest:
             "readOnlyRootFilesystem": True,
         },
         "volumeMounts": [
-            {"name": names[path], "mountPath": path, **({"readOnly": True} if "secret" in source else {})}
+            {
+                "name": names[path],
+                "mountPath": path,
+                **({"readOnly": True} if READ_ONLY & set(source) else {}),
+            }
             for path, source in mounts.items()
         ],
         **pod.container,
@@ -104,9 +113,9 @@ def template(pod: Pod, identity: Identity) -> Manifest:
         "volumes": [{"name": names[path], **source} for path, source in mounts.items()],
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
+            "runAsUser": pod.user,
+            "runAsGroup": pod.user,
+            "fsGroup": pod.user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": pod.grace_period_seconds,
@@ -162,6 +171,8 @@ class ServiceArgs:
     type: str = "ClusterIP"
     node_port: int = 0
     """0 lets the cluster pick one, where the type has any."""
+    more_ports: Mapping[str, int] = field(default_factory=dict)
+    """Name to port of those beside the main one."""
 
 
 def service(resource_name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> core.v1.Service:
@@ -175,6 +186,9 @@ def service(resource_name: str, args: ServiceArgs, opts: pulumi.ResourceOptions)
     spec: Any = {
         "type": args.type,
         "selector": args.identity.selector,
-        "ports": [{"name": "main", "port": args.port, "targetPort": args.target_port, **node_port}],
+        "ports": [
+            {"name": "main", "port": args.port, "targetPort": args.target_port, **node_port},
+            *({"name": name, "port": port, "targetPort": port} for name, port in args.more_ports.items()),
+        ],
     }
     return core.v1.Service(resource_name, metadata=metadata, spec=spec, opts=opts)

@@ -12,7 +12,7 @@ from typing import Final
 import pulumi
 
 from infra.components import pod_baseline
-from infra.components.broker import Broker, environment
+from infra.components.connections import Connections
 from infra.components.pod_baseline import Identity, Manifest, Pod
 from infra.settings import Settings
 
@@ -24,7 +24,7 @@ IMAGE: Final = "celery-fleet-sample-app"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleAppArgs:
     settings: Settings
-    broker: Broker
+    connections: Connections
 
 
 class SampleApp(pulumi.ComponentResource):
@@ -37,7 +37,7 @@ class SampleApp(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         identity = Identity(stack=settings.stack, name="sample-app", component="sample")
         self.deployment_name = SERVICE
-        self.template = pod_baseline.template(_pod(settings, args.broker), identity)
+        self.template = pod_baseline.template(_pod(settings, args.connections), identity)
         pod_baseline.deployment(
             f"{name}-deployment",
             pod_baseline.DeploymentArgs(
@@ -61,7 +61,7 @@ class SampleApp(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _pod(settings: Settings, broker: Broker) -> Pod:
+def _pod(settings: Settings, connections: Connections) -> Pod:
     return Pod(
         image=f"{settings.image_registry}/{IMAGE}:{settings.image_tag}",
         pull_policy=settings.defaults.image_pull_policy,
@@ -70,10 +70,11 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
             "requests": {"cpu": "50m", "memory": "96Mi"},
             "limits": {"cpu": "1", "memory": "256Mi"},
         },
-        env=environment(broker.secret_name),
+        env=[*connections.environment, *connections.of_own_images],
         container={
             "ports": [{"containerPort": PORT}],
             "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT}, "periodSeconds": 5},
         },
-        annotations=broker.pod_annotations,
+        mounts=connections.mounts,
+        annotations=connections.annotations,
     )

@@ -12,7 +12,6 @@ no Service. Which workers leave, and when, is the scaler's matter.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,10 +20,9 @@ import pulumi
 from pulumi_kubernetes import policy
 
 from infra.components import pod_baseline
-from infra.components.broker import Broker, environment
+from infra.components.connections import Connections
 from infra.components.pod_baseline import Identity, Manifest, Pod
 from infra.settings import Settings
-from infra.settings.delivery import transport_options
 from infra.settings.pool import Pool
 from scaler import contract
 
@@ -41,7 +39,7 @@ EVICTED_AT_ONCE: Final = "10%"
 class WorkersArgs:
     settings: Settings
     pool: Pool
-    broker: Broker
+    connections: Connections
 
 
 class Workers(pulumi.ComponentResource):
@@ -53,7 +51,7 @@ class Workers(pulumi.ComponentResource):
         settings, pool = args.settings, args.pool
         identity = Identity(stack=settings.stack, name="celery-worker", component="worker", pool=pool.name)
         self.deployment_name = contract.worker_deployment_name(pool.name)
-        self.template = pod_baseline.template(_pod(settings, pool, args.broker), identity)
+        self.template = pod_baseline.template(_pod(pool, args.connections), identity)
         pod_baseline.deployment(
             f"{name}-deployment",
             pod_baseline.DeploymentArgs(
@@ -85,13 +83,13 @@ class Workers(pulumi.ComponentResource):
         self.register_outputs({"deployment_name": self.deployment_name})
 
 
-def command(settings: Settings, pool: Pool) -> list[str]:
+def command(pool: Pool, connections: Connections) -> list[str]:
     """In exec form, so that Kubernetes' SIGTERM reaches Celery: a shell in between would swallow it.
 
     Gossip and mingle cost messages between all workers and serve nothing here. What follows `--` is
     Celery's own configuration; the app does not have to be touched.
     """
-    configuration = list(_configuration(settings, pool))
+    configuration = list(_configuration(pool, connections))
     return [
         *("celery", "-A", pool.celery_app, "worker"),
         *("-n", "worker@$(POD_NAME)"),
@@ -110,17 +108,15 @@ def command(settings: Settings, pool: Pool) -> list[str]:
     ]
 
 
-def _configuration(settings: Settings, pool: Pool) -> Iterator[str]:
+def _configuration(pool: Pool, connections: Connections) -> Iterator[str]:
     if pool.acks_late:
         yield "task.acks_late=1"
     if pool.soft_shutdown_timeout_seconds:
         yield f"worker.soft_shutdown_timeout={pool.soft_shutdown_timeout_seconds}"
-    options = transport_options(settings)
-    if options:
-        yield f"broker.transport_options=(dict){json.dumps(options, sort_keys=True)}"
+    yield from connections.configuration
 
 
-def _pod(settings: Settings, pool: Pool, broker: Broker) -> Pod:
+def _pod(pool: Pool, connections: Connections) -> Pod:
     # SIGTERM alone finishes every task and knows no soft shutdown, which only comes before a cold one; and
     # SIGTERM is all that Kubernetes sends.
     remap = [{"name": "REMAP_SIGTERM", "value": "SIGQUIT"}] if pool.soft_shutdown_timeout_seconds else []
@@ -129,17 +125,18 @@ def _pod(settings: Settings, pool: Pool, broker: Broker) -> Pod:
         pull_policy=pool.image_pull_policy,
         pull_secrets=pool.image_pull_secrets,
         resources=pool.resources,
-        command=command(settings, pool),
+        command=command(pool, connections),
         env=[
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            *environment(broker.secret_name),
+            *connections.environment,
             *remap,
             *({"name": name, "value": value} for name, value in pool.env.items()),
         ],
         container={"envFrom": list(pool.env_from)} if pool.env_from else {},
         service_account=pool.service_account,
         grace_period_seconds=pool.grace_period_seconds,
-        annotations=broker.pod_annotations,
+        mounts=connections.mounts,
+        annotations=connections.annotations,
     )
 
 

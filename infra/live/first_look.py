@@ -38,6 +38,10 @@ class FirstLook:
     """"" where it is not known."""
     schema_revision: int | None = None
     """Of the live CRD; None where there is none."""
+    broker_keys: frozenset[str] = frozenset()
+    """Of the Secret that `existingSecret` names; none where there is none or it may not be looked at."""
+    broker_scheme: str = ""
+    """Of the URL in it."""
 
 
 class Live(Protocol):

@@ -22,6 +22,7 @@ from pulumi.runtime import config as pulumi_config
 
 from infra.settings import lint
 from infra.settings.fields import Settings
+from infra.settings.finding import Severity
 from infra.settings.pool import Pool
 from infra.settings.problem import Place, Problem
 from infra.settings.rules import (
@@ -38,6 +39,8 @@ from infra.settings.rules import (
 __all__ = ["Configuration", "Pool", "Settings", "WrongSettings", "load"]
 
 PROJECT: Final = "celery-fleet"
+PERSISTENCE: Final = ("redis_persistence", "rabbitmq_persistence", "postgresql_persistence")
+"""A part of one of these leaves its other members as they are by default."""
 
 
 class WrongSettings(pulumi.RunError):
@@ -86,14 +89,14 @@ def load(configuration: Configuration | None = None) -> Settings:
     problems += problems_between(pools, places)
     rest = {name: value for name, value in flat.items() if name in STACK_SETTINGS}
     rest["namespace"] = rest.get("namespace") or f"{PROJECT}-{configuration.stack}"
-    persistence = STACK_SETTINGS["redis_persistence"].default
-    rest["redis_persistence"] = {**persistence, **rest.get("redis_persistence", {})}
+    for name in PERSISTENCE:
+        rest[name] = {**STACK_SETTINGS[name].default, **rest.get(name, {})}
     settings = Settings(stack=configuration.stack, defaults=defaults, pools=tuple(pools), **rest)
     secret_keys = {key.removeprefix(f"{PROJECT}:") for key in configuration.secret_keys}
     problems += problems_of_stack(settings, secret_keys)
     wrong = {problem.key for problem in problems}
     found = [finding for finding in lint.findings(settings, places) if finding.problem.key not in wrong]
-    problems += [finding.problem for finding in found if finding.severity is lint.Severity.ERROR]
+    problems += [finding.problem for finding in found if finding.severity is Severity.ERROR]
     if problems:
         raise WrongSettings(_message(configuration.stack, problems))
     return replace(settings, warnings=tuple(dict.fromkeys(finding.problem for finding in found)))

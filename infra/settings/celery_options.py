@@ -60,7 +60,10 @@ REFUSED: Final = {
     },
     "hostname": ("is set by the stack", "the scaler finds the pod of a worker by this name"),
     "broker": ("is set by the stack", "the workers would use another broker than the scaler"),
-    "result-backend": ("is set by the stack", "the workers would use another Redis than the stack's"),
+    "result-backend": (
+        "is set by the stack",
+        "the workers would use another result backend than the stack's",
+    ),
     "autoscale": (
         "changes the number of processes",
         "the scaler counts `concurrency` tasks for each worker, and adds and removes workers itself",

@@ -7,17 +7,30 @@ How the settings reach a worker is in `infra.components.workers`; what is unwise
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from infra.settings.backends import RABBITMQ, REDIS
 from infra.settings.fields import Settings
 from infra.settings.pool import Pool
+from infra.settings.quantity import number_of
 from scaler import contract
 
 CELERY_PREFETCH: Final = 4
 """`worker_prefetch_multiplier` of an app that does not set it (celery/app/defaults.py)."""
 KOMBU_VISIBILITY_SECONDS: Final = 3600
 """`visibility_timeout` of an app that does not set it (kombu/transport/redis.py)."""
+RABBITMQ_CONSUMER_SECONDS: Final = 1800
+"""RabbitMQ's own `consumer_timeout` (rabbitmq.com/docs/consumers)."""
+MARGIN_SECONDS: Final = 600
+"""RabbitMQ looks once a minute; the rest is for tasks that take longer than declared."""
+LEAST_OVERLAP_SECONDS: Final = 3600
+LEAST_CONNECTIONS: Final = 100
+CONNECTION_BYTES: Final = 4 * 1024**2
+"""Of memory that one connection to PostgreSQL may take, its share of the buffers included."""
+AMQP_SCHEMES: Final = ("amqp", "amqps")
+REDIS_SCHEMES: Final = ("redis", "rediss", "sentinel")
 
 
 def prefetched(pool: Pool) -> int:
@@ -45,6 +58,14 @@ def drain_seconds(pool: Pool) -> int:
     return pool.drain_seconds or min(max(pool.grace_period_seconds, worst), contract.MAX_DRAIN_SECONDS)
 
 
+def protocol(settings: Settings) -> str:
+    """`redis` or `amqp`; "" where only a Secret of the user's says what the broker speaks."""
+    if settings.broker in (REDIS, RABBITMQ):
+        return {REDIS: "redis", RABBITMQ: "amqp"}[settings.broker]
+    scheme = settings.broker_url.partition("://")[0]
+    return "amqp" if scheme in AMQP_SCHEMES else "redis" if scheme in REDIS_SCHEMES else ""
+
+
 def transport_options(settings: Settings) -> Mapping[str, Any]:
     """`broker_transport_options` as one value: Celery replaces the app's whole dictionary by it."""
     timeout = settings.visibility_timeout_seconds
@@ -54,3 +75,27 @@ def transport_options(settings: Settings) -> Mapping[str, Any]:
 def visibility_seconds(settings: Settings) -> float:
     """Seconds until an unacknowledged message is delivered again."""
     return float(transport_options(settings).get("visibility_timeout", KOMBU_VISIBILITY_SECONDS))
+
+
+def consumer_seconds(settings: Settings) -> int:
+    """Seconds for which a worker may hold a message of RabbitMQ's."""
+    if settings.consumer_timeout_seconds or settings.broker != RABBITMQ:
+        return settings.consumer_timeout_seconds or RABBITMQ_CONSUMER_SECONDS
+    return max(RABBITMQ_CONSUMER_SECONDS, max(map(held_seconds, settings.pools)) + MARGIN_SECONDS)
+
+
+def overlap_seconds(settings: Settings) -> int:
+    """Seconds for which an old password stays valid beside the new one."""
+    longest = max(pool.grace_period_seconds for pool in settings.pools)
+    return settings.password_overlap_seconds or max(LEAST_OVERLAP_SECONDS, longest + MARGIN_SECONDS)
+
+
+def connections(resources: Mapping[str, Any]) -> int:
+    """That PostgreSQL takes with these limits. Each process of a worker keeps one
+    (celery/backends/database/session.py)."""
+    return max(LEAST_CONNECTIONS, int(number_of(str(resources["limits"]["memory"])) / CONNECTION_BYTES))
+
+
+def processes(settings: Settings) -> int:
+    """Of all workers at their most, and of those that a roll-out adds."""
+    return sum(math.ceil(pool.max_replicas * 1.25) * pool.concurrency for pool in settings.pools)

@@ -1,9 +1,9 @@
 """Every setting of a stack: its type, its default, and what it means. Data, with no behaviour.
 
-`Settings` holds the keys of the whole stack; those that `pools` may override by name are in
-`infra.settings.pool`. The descriptions in these two are the only ones: `infra.settings.docs` writes the
-`config` block of Pulumi.yaml and the table in README.md from them, and the errors of
-`infra.settings.rules` quote them.
+`Settings` holds the keys of the whole stack, those of broker and result backend by way of
+`infra.settings.backends`; those that `pools` may override by name are in `infra.settings.pool`. The
+descriptions in these three are the only ones: `infra.settings.docs` writes the `config` block of Pulumi.yaml
+and the table in README.md from them, and the errors of `infra.settings.rules` quote them.
 
 Reading values and checking them is not done here; start at `infra.settings`.
 """
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infra.settings.backends import Backends
 from infra.settings.pool import DAY, Pool
 from infra.settings.problem import Problem
 from infra.settings.schema import container_resources, setting
@@ -23,7 +24,7 @@ _NODE_PORT_MEANING = "Port on every node, from 30000 to 32767; 0 lets the cluste
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Backends):
     """What one stack is asked to be."""
 
     stack: str
@@ -66,7 +67,7 @@ class Settings:
     poll_seconds: int = setting(
         "integer",
         2,
-        "Seconds between two looks at the queues. One look is a single round trip to Redis.",
+        "Seconds between two looks at the queues. One look is a single round trip to the broker.",
         low=1,
         high=60,
         too_low="there is nothing between two looks",
@@ -84,50 +85,6 @@ class Settings:
         "0.1.0",
         "Tag of these images. The default is the version of this checkout.",
         too_low="`latest` is meant, which moves",
-    )
-    redis_image: str = setting(
-        "string", "redis:8.2", "Image of the broker: Redis or Valkey with `sh`.", too_low="there is no broker"
-    )
-    redis_password: str = setting(
-        "string",
-        "",
-        "Password of the broker, set with `--secret`. Empty means that one is made at random, once. "
-        "A new one restarts Redis and every pod that uses it.",
-        secret=True,
-    )
-    existing_secret: str = setting(
-        "string",
-        "",
-        "Name of a Secret, made by you, that holds the broker's `password` and `url`. Empty means that the "
-        "stack makes `celery-broker`.",
-    )
-    redis_persistence: Mapping[str, Any] = setting(
-        "object",
-        {"enabled": True, "size": "8Gi", "storageClass": ""},
-        "Whether Redis keeps its data on a PersistentVolumeClaim, the claim's size, and its storage class "
-        "(empty: the cluster's default).",
-        too_low="a restart of Redis loses every queued task",
-    )
-    redis_resources: Mapping[str, Any] = container_resources(
-        "100m", "256Mi", "1", "1Gi", "1 GiB of memory holds about a million small messages."
-    )
-    visibility_timeout_seconds: int = setting(
-        "integer",
-        0,
-        "Seconds after which a message that no worker acknowledged is delivered again: `visibility_timeout`, "
-        "longer than the longest task and ETA. One for all pools, since the shortest among the clients of a "
-        "Redis counts. 0 leaves the app's choice, kombu's own being 3600.",
-        low=0,
-        high=366 * DAY,
-        too_low="tasks that still run, or wait for their time, are delivered again and run twice",
-        too_high="tasks of a worker that was killed come back that late",
-    )
-    broker_transport_options: Mapping[str, Any] = setting(
-        "object",
-        {},
-        "`broker_transport_options` for workers and scaler alike (`sep`, `priority_steps`, "
-        "`global_keyprefix`, ...), in place of the app's own, as visibilityTimeoutSeconds is. Producers "
-        "outside the stack need the same.",
     )
     control_exchange: str = setting(
         "string",

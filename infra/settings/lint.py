@@ -3,7 +3,8 @@
 It owns the rules about settings that are right one by one and wrong together, as pure functions. Where a
 rule speaks of tasks that are lost or run twice, `production: true` makes an error of it, which
 `infra.settings` raises together with the wrong keys; the rest are warnings, shown at every preview. What
-needs the cluster (an HPA on the same Deployment, say) is in `infra.live.preflight`.
+needs the cluster (an HPA on the same Deployment, say) is in `infra.live.preflight`, and what hangs on the
+broker in `infra.settings.broker_lint`.
 
 It judges by what is declared: of a task's duration by `longestTaskSeconds`, of what the app configures
 for itself by Celery's defaults. Where nothing is declared it says nothing.
@@ -12,16 +13,14 @@ for itself by Celery's defaults. Where nothing is declared it says nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from infra.settings import delivery
+from infra.settings.broker_lint import Patience, broker_findings, patience
 from infra.settings.celery_options import Option, options_of
 from infra.settings.fields import Settings
-from infra.settings.pool import Pool
+from infra.settings.finding import Declared, Finding, Severity
 from infra.settings.problem import Place, Problem
-from infra.settings.rules import POOL_SETTINGS
 from scaler import contract
 
 STOP_SECONDS: Final = 10
@@ -33,34 +32,6 @@ MOST_SHARE_SECONDS: Final = 3600
 GOOD_SHARE_SECONDS: Final = 600
 
 
-class Severity(StrEnum):
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    severity: Severity
-    problem: Problem
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """One pool, as a rule looks at it."""
-
-    pool: Pool
-    places: Mapping[str, Place]
-    """Field to the layer of configuration that its value comes from."""
-    about_tasks: Severity
-    """How bad it is here to lose a task, or to run it twice."""
-
-    def finding(self, severity: Severity, field: str, wrong: str, effect: str, cure: object) -> Finding:
-        """About one setting; `cure` is a better value."""
-        name, place = POOL_SETTINGS[field].name, self.places[field]
-        command = place.set_command(name, cure)
-        return Finding(severity, Problem(key=place.key(name), wrong=wrong, effect=effect, command=command))
-
-
 def findings(settings: Settings, places: Mapping[str, Mapping[str, Place]]) -> Iterator[Finding]:
     """All of them; `places` are those of each pool, by its name."""
     about_tasks = Severity.ERROR if settings.production else Severity.WARNING
@@ -69,11 +40,11 @@ def findings(settings: Settings, places: Mapping[str, Mapping[str, Place]]) -> I
         return  # each entry of `pools` is wrong, which is said already
     if settings.production:
         yield from (finding for pool in pools for finding in _undeclared(pool))
-    yield from _visibility_timeout(settings, about_tasks)
+    yield from broker_findings(settings, pools)
     for pool in pools:
         for rule in _RULES:
             yield from rule(pool)
-        yield from _prefetch(pool, delivery.visibility_seconds(settings))
+        yield from _prefetch(pool, patience(settings))
 
 
 def _undeclared(declared: Declared) -> Iterator[Finding]:
@@ -124,40 +95,18 @@ def _soft_shutdown(declared: Declared) -> Iterator[Finding]:
         )
 
 
-def _visibility_timeout(settings: Settings, severity: Severity) -> Iterator[Finding]:
-    """One for the stack, judged by the pool that needs it longest."""
-    timeout = delivery.visibility_seconds(settings)
-    pool = max(settings.pools, key=lambda pool: pool.longest_task_seconds + pool.eta_horizon_seconds)
-    longest, eta = pool.longest_task_seconds, pool.eta_horizon_seconds
-    if timeout >= longest + eta:
-        return
-    given = "visibility_timeout" in settings.broker_transport_options
-    key = "brokerTransportOptions.visibility_timeout" if given else "visibilityTimeoutSeconds"
-    whose = "" if given or settings.visibility_timeout_seconds else ", kombu's default,"
-    parts = [f"longest task ({longest} s)"] * bool(longest) + [f"furthest ETA ({eta} s)"] * bool(eta)
-    yield Finding(
-        severity,
-        Problem(
-            key=key,
-            wrong=f"{timeout:.0f} s{whose} are less than pool {pool.name}'s {' and '.join(parts)}",
-            effect="Redis gives such a task to a second worker while the first still has it: it runs twice",
-            command=Place().set_command(key, max(map(delivery.held_seconds, settings.pools))),
-        ),
-    )
-
-
-def _prefetch(declared: Declared, visibility_seconds: float) -> Iterator[Finding]:
+def _prefetch(declared: Declared, broker: Patience) -> Iterator[Finding]:
     pool = declared.pool
     longest, held = pool.longest_task_seconds, delivery.prefetched(pool)
-    covered = visibility_seconds >= longest + pool.eta_horizon_seconds
-    if covered and visibility_seconds < delivery.held_seconds(pool):
+    covered = broker.seconds >= longest + pool.eta_horizon_seconds
+    if covered and broker.seconds < delivery.held_seconds(pool):
         eta = f" after an ETA of {pool.eta_horizon_seconds} s" if pool.eta_horizon_seconds else ""
         yield declared.finding(
             Severity.WARNING,
             "prefetch_multiplier",
-            f"a process may hold {held} messages for {held} x {longest} s{eta}, and the visibility timeout "
-            f"is {visibility_seconds:.0f} s",
-            "Redis gives the last of them to a second worker before their turn comes: they run twice",
+            f"a process may hold {held} messages for {held} x {longest} s{eta}, and {broker.name} is "
+            f"{broker.seconds:.0f} s",
+            f"{broker.who} gives the last of them to a second worker before their turn comes: they run twice",
             1,
         )
     elif longest >= LONG_TASK_SECONDS and held > 1:

@@ -3,7 +3,8 @@
 `values_of` turns one layer of configuration (the flat keys, or one entry of `pools`) into values of the
 right type; `problems_between` checks what only shows when they are put together. Both collect problems
 and raise nothing: a person mends all of them in one go. The shapes of nested objects are in
-`infra.settings.shapes`; what is said at the end, and where values come from, is in `infra.settings`.
+`infra.settings.shapes`, the rules about broker and result backend in `infra.settings.backend_rules`; what is
+said at the end, and where values come from, is in `infra.settings`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from infra.password import MIN_LENGTH
+from infra.settings.backend_rules import images_needed, problems_of_backends
 from infra.settings.fields import Settings
 from infra.settings.pool import Pool
 from infra.settings.problem import Place, Problem, shell, step
@@ -190,7 +191,7 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             effect="the cluster's credentials would be stored in the stack's state",
             command="pulumi config set kubernetes:kubeconfig <path>",
         )
-    for field in ("image_registry", "image_tag", "redis_image"):
+    for field in ("image_registry", "image_tag", *images_needed(settings)):
         if not getattr(settings, field):
             setting = STACK_SETTINGS[field]
             yield Problem(
@@ -201,7 +202,8 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             )
     for owner in ("flower", "scaler", "sample_app"):
         yield from _node_port(settings, owner)
-    moved = sorted({"sep", "priority_steps", "global_keyprefix"} & set(settings.broker_transport_options))
+    unknown = {"sep", "priority_steps", "global_keyprefix", "master_name"}
+    moved = sorted(unknown & set(settings.broker_transport_options))
     if settings.sample_app and moved:
         yield Problem(
             key="sampleApp",
@@ -216,7 +218,7 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             effect="only one of them can hold",
             command=top.remove_command("brokerTransportOptions.visibility_timeout"),
         )
-    yield from _passwords(settings, secret_keys)
+    yield from problems_of_backends(settings, secret_keys)
 
 
 def _node_port(settings: Settings, owner: str) -> Iterator[Problem]:
@@ -236,58 +238,4 @@ def _node_port(settings: Settings, owner: str) -> Iterator[Problem]:
             wrong=f"a Service of type ClusterIP has no port on the nodes, {port} cannot be given",
             effect="the API server would refuse the Service",
             command=Place().set_command(kind, "NodePort"),
-        )
-
-
-def _passwords(settings: Settings, secret_keys: Iterable[str]) -> Iterator[Problem]:
-    password = settings.redis_password
-    again = "pulumi config set --secret redisPassword"
-    if password and settings.existing_secret:
-        yield Problem(
-            key="existingSecret",
-            wrong="redisPassword is given as well",
-            effect="only one of them can be the broker's password",
-            command="pulumi config rm redisPassword",
-        )
-    if password and "redisPassword" not in secret_keys:
-        yield Problem(
-            key="redisPassword",
-            wrong="is stored in the clear",
-            effect="whoever reads the stack's file reads the password",
-            command=again,
-        )
-    if password and len(password) < MIN_LENGTH:
-        yield Problem(
-            key="redisPassword",
-            wrong=f"has fewer than {MIN_LENGTH} characters",
-            effect="Redis has no lock-out: it answers some 100,000 guesses a second",
-            command=again,
-        )
-    if not password.isascii() or not password.isprintable() or re.search(r"\s", password):
-        yield Problem(
-            key="redisPassword",
-            wrong="must be printable ASCII without blanks",
-            effect="clients and redis.conf would disagree about what it is",
-            command=again,
-        )
-    if settings.existing_secret and settings.create_namespace:
-        yield Problem(
-            key="existingSecret",
-            wrong="the namespace that should hold it is made, and removed, by this stack",
-            effect="no pod could start: their password is not there yet",
-            command="pulumi config set createNamespace false",
-        )
-    if settings.flower_auth_secret and settings.create_namespace:
-        yield Problem(
-            key="flowerAuthSecret",
-            wrong="the namespace that should hold it is made, and removed, by this stack",
-            effect="Flower could not start: its password is not there yet",
-            command="pulumi config set createNamespace false",
-        )
-    for key in sorted(set(secret_keys) - {"redisPassword"}):
-        yield Problem(
-            key=key,
-            wrong="is set as a secret, and it would be written into a Deployment in the clear",
-            effect="whoever may read Deployments reads it",
-            command="make a Secret, name it in envFrom, and take it out: " + Place().remove_command(key),
         )

@@ -59,6 +59,18 @@ def container_resources(cpu: str, memory: str, most_cpu: str, most_memory: str, 
     )
 
 
+def persistence(server: str, without: str) -> Any:
+    """A dataclass field that says whether a server of the stack keeps its data; `infra.settings` fills in
+    the members that are not given."""
+    return setting(
+        "object",
+        {"enabled": True, "size": "8Gi", "storageClass": ""},
+        f"Whether {server} keeps its data on a PersistentVolumeClaim, the claim's size, and its storage "
+        "class (empty: the cluster's default).",
+        too_low=without,
+    )
+
+
 def settings_of(owner: type[Any]) -> dict[str, Setting]:
     """The settings that a class holds, by the names of its fields."""
     found = {}

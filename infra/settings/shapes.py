@@ -28,7 +28,7 @@ OURS: Final = {
     "CELERY_BROKER_URL": _OTHER_BROKER,
     "CELERY_BROKER_READ_URL": _OTHER_BROKER,
     "CELERY_BROKER_WRITE_URL": _OTHER_BROKER,
-    "CELERY_RESULT_BACKEND": "the workers would use another Redis than the stack's",
+    "CELERY_RESULT_BACKEND": "the workers would use another result backend than the stack's",
     "POD_NAME": "the scaler would not find the pods of the workers",
     "HOME": "the workers may write nowhere but in /tmp",
     "REMAP_SIGTERM": "a worker that is told to stop would kill its tasks; softShutdownTimeoutSeconds sets it",
@@ -156,6 +156,9 @@ def _queues(value: list[Any]) -> Iterator[Wrong]:
             yield f"[{number}]", f"must be the name of a queue, not {name!r}", refused, f"{name}"
         elif not name.strip():
             yield f"[{number}]", contract.QUEUE_EMPTY.message, refused, ""
+        elif not name.isprintable():
+            wrong = f"{name!r} holds a character that cannot be typed"
+            yield f"[{number}]", wrong, "Redis keeps a queue's priorities apart by such characters", ""
         elif name.strip() in seen:
             yield f"[{number}]", f"{contract.QUEUE_TWICE.message} ({name!r})", refused, ""
         elif "," in name or name != name.strip():
@@ -210,9 +213,13 @@ def _transport_options(value: Mapping[str, Any]) -> Iterator[Wrong]:
 SHAPES: Final[Mapping[str, Callable[[Any], Iterator[Wrong]]]] = {
     "resources": _resources,
     "redisResources": _resources,
+    "rabbitmqResources": _resources,
+    "postgresqlResources": _resources,
     "flowerResources": _resources,
     "scalerResources": _resources,
     "redisPersistence": _persistence,
+    "rabbitmqPersistence": _persistence,
+    "postgresqlPersistence": _persistence,
     "queues": _queues,
     "env": _env,
     "envFrom": _env_from,

@@ -9,9 +9,10 @@ import argparse
 import sys
 
 from . import cluster, images, places, teardown
-from .bases import PYTHON_BUILD, PYTHON_RUN, REDIS
+from .bases import PYTHON_BUILD, PYTHON_RUN
 from .commands import DevclusterError, say
 from .packages import FOR_THE_CLUSTER, ensure
+from .servers import SERVERS
 from .toolchain import toolchain
 
 
@@ -40,7 +41,7 @@ def _act(arguments: argparse.Namespace) -> int:
         case "build":
             ensure(FOR_THE_CLUSTER)
             toolchain()
-            print("\n".join(images.base(recipe) for recipe in (PYTHON_RUN, PYTHON_BUILD, REDIS)))
+            print("\n".join(images.base(recipe) for recipe in (PYTHON_RUN, PYTHON_BUILD, *SERVERS)))
         case "kubeconfig":
             path = places.state().kubeconfig
             print(path)

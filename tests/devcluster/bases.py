@@ -3,13 +3,14 @@
 Made from Debian packages by mmdebstrap, unpacked only: no maintainer script runs, so neither dpkg
 nor perl has to be inside, and the few things such scripts would have made (the certificate
 bundle, the linker's cache, users) are made here. BusyBox is the shell and the small tools.
-It refuses to know Dockerfiles and image names: `images` turns a recipe into an image.
+It refuses to know Dockerfiles and image names: `images` turns a recipe into an image. The servers'
+recipes are in `servers`.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ SUITE = "trixie"
 # The suite's Python is 3.13, the release of the public image that our Dockerfiles name.
 RUN_PACKAGES = ("python3", "busybox", "libc-bin", "base-files", "netbase", "tzdata", "ca-certificates")
 BUILD_PACKAGES = (*RUN_PACKAGES, "python3-pip", "python3-venv")
-REDIS_PACKAGES = ("redis-server", "busybox", "libc-bin", "base-files", "tzdata")
+COMMON_PACKAGES = ("busybox", "libc-bin", "base-files", "tzdata")
+"""Of an image without Python."""
 
 # Came along as dependencies of packages whose scripts never run, or are read by nobody at run time.
 UNNEEDED = (
@@ -64,57 +66,39 @@ UNNEEDED = (
     "var/lib/dpkg",
 )
 
-USERS = """\
-root:x:0:0:root:/root:/bin/sh
-redis:x:999:999::/data:/bin/sh
-nobody:x:65534:65534:nobody:/nonexistent:/bin/sh
-"""
-GROUPS = """\
-root:x:0:
-redis:x:999:
-nogroup:x:65534:
-"""
-
-# As in the public image: options or a configuration file alone are the server's, and protected mode
-# (no answer to other hosts while there is no password) is off; Debian's build has it on.
-REDIS_ENTRYPOINT = """\
-#!/bin/sh
-set -e
-if [ "${1#-}" != "$1" ] || [ "${1%.conf}" != "$1" ]; then
-    set -- redis-server "$@"
-fi
-case "$*" in
-    *protected-mode*) ;;
-    redis-server*) set -- "$@" --protected-mode no ;;
-esac
-exec "$@"
-"""
-REDIS_SETTINGS = """\
-ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]
-WORKDIR /data
-VOLUME /data
-EXPOSE 6379
-USER 999:999
-CMD ["redis-server"]
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     name: str
     packages: tuple[str, ...]
     usual: str
+    prepare: Callable[[Path], None]
+    """Of the file system at that path, what maintainer scripts would have made."""
     settings: str = 'CMD ["python3"]\n'
     """What follows in the image's Dockerfile."""
+    user: str = "app"
+    """Name of user 999."""
+    unneeded: tuple[str, ...] = ()
+    """Patterns beside UNNEEDED."""
+    sources: tuple[Path, ...] = ()
+    """Files that say how, beside this one."""
 
     @property
     def key(self) -> str:
-        return key_of(self.name, SUITE, *self.packages, self.settings, Path(__file__))
+        texts = (self.name, SUITE, *self.packages, *self.unneeded, self.settings)
+        return key_of(*texts, Path(__file__), *self.sources)
 
 
-PYTHON_RUN = Recipe(name="python-run", packages=RUN_PACKAGES, usual="20 s")
-PYTHON_BUILD = Recipe(name="python-build", packages=BUILD_PACKAGES, usual="30 s")
-REDIS = Recipe(name="redis", packages=REDIS_PACKAGES, usual="20 s", settings=REDIS_SETTINGS)
+def _prepare_python(root: Path) -> None:
+    # A container's root file system is read-only and cannot keep what would be compiled at each
+    # start. Debian's own script compiles without checking time stamps too.
+    library = next((root / "usr/lib").glob("python3.*")).relative_to(root)
+    compiled = [f"/{library}", "/usr/lib/python3/dist-packages"]
+    run(["chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", *compiled])
+
+
+PYTHON_RUN = Recipe(name="python-run", packages=RUN_PACKAGES, usual="20 s", prepare=_prepare_python)
+PYTHON_BUILD = Recipe(name="python-build", packages=BUILD_PACKAGES, usual="30 s", prepare=_prepare_python)
 
 
 def make_context(recipe: Recipe, folder: Path) -> None:
@@ -123,16 +107,17 @@ def make_context(recipe: Recipe, folder: Path) -> None:
     include = f"--include={','.join(recipe.packages)}"
     run(["mmdebstrap", "--variant=extract", "--format=directory", include, SUITE, root])
     _write_certificates(root)
-    for path in _matching(root, UNNEEDED):
+    for path in _matching(root, (*UNNEEDED, *recipe.unneeded)):
         _remove(path)
-    (root / "etc/passwd").write_text(USERS)
-    (root / "etc/group").write_text(GROUPS)
+    (root / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\n"
+        f"{recipe.user}:x:999:999::/:/bin/sh\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n"
+    )
+    (root / "etc/group").write_text(f"root:x:0:\n{recipe.user}:x:999:\nnogroup:x:65534:\n")
     run(["chroot", root, "/usr/bin/busybox", "--install", "-s", "/usr/bin"])
     run(["chroot", root, "/usr/sbin/ldconfig"])
-    if recipe is REDIS:
-        _prepare_redis(root)
-    else:
-        _prepare_python(root)
+    recipe.prepare(root)
     # As an archive, since COPY would give every file to root.
     run(["tar", "--numeric-owner", "-C", root, "-cf", folder / "root.tar", "."])
     shutil.rmtree(root)
@@ -144,24 +129,6 @@ def _write_certificates(root: Path) -> None:
     if sources:
         bundle = root / "etc/ssl/certs/ca-certificates.crt"
         bundle.write_text("".join(source.read_text() for source in sources))
-
-
-def _prepare_python(root: Path) -> None:
-    # A container's root file system is read-only and cannot keep what would be compiled at each
-    # start. Debian's own script compiles without checking time stamps too.
-    library = next((root / "usr/lib").glob("python3.*")).relative_to(root)
-    compiled = [f"/{library}", "/usr/lib/python3/dist-packages"]
-    run(["chroot", root, "/usr/bin/python3", "-m", "compileall", "-q", *compiled])
-
-
-def _prepare_redis(root: Path) -> None:
-    entrypoint = root / "usr/local/bin/docker-entrypoint.sh"
-    entrypoint.parent.mkdir(parents=True, exist_ok=True)
-    entrypoint.write_text(REDIS_ENTRYPOINT)
-    entrypoint.chmod(0o755)
-    data = root / "data"
-    data.mkdir()
-    shutil.chown(data, 999, 999)
 
 
 def _matching(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -31,7 +31,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import node_images, places
-from .bases import PYTHON_BUILD, PYTHON_RUN, REDIS, Recipe, make_context
+from .bases import PYTHON_BUILD, PYTHON_RUN, Recipe, make_context
 from .commands import DevclusterError, run, say, succeeds
 from .packages import FOR_IMAGES, ensure, require_root
 from .processes import running
@@ -69,11 +69,6 @@ def load(tag: str) -> None:
         node_images.import_archive(state, archive)
 
 
-def build_redis() -> str:
-    """The name of a Redis image that takes the same arguments as the public one."""
-    return base(REDIS)
-
-
 def base(recipe: Recipe) -> str:
     """The name of the image of a recipe, made if it is not in the store."""
     require_root()
@@ -92,7 +87,7 @@ def image_id(tag: str) -> str:
     if not _is_stored(tag):
         raise DevclusterError(
             f"There is no image {tag} here. Images of ours are made by `make images`, "
-            "the bases and Redis by `python -m tests.devcluster build`"
+            "the bases and servers by `python -m tests.devcluster build`"
         )
     return run([*_buildah(), "inspect", "--type=image", "--format={{.FromImageID}}", tag]).strip()
 

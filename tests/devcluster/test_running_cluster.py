@@ -23,6 +23,7 @@ from tests.devcluster.bases import PYTHON_RUN
 from tests.devcluster.commands import run
 from tests.devcluster.network import NODE_ADDRESS
 from tests.devcluster.pause import PAUSE_IMAGE
+from tests.devcluster.servers import REDIS
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ class TestCluster:
         until(lambda: not folder.exists(), "the directory goes with the claim")
 
     def test_redis_answers_on_the_node_port_of_both_addresses(self, kubectl: Kubectl, namespace: str) -> None:
-        image = images.build_redis()
+        image = images.base(REDIS)
         images.load(image)
         kubectl("-n", namespace, "apply", "-f", "-", stdin=pod("redis", image))
         kubectl("-n", namespace, "create", "service", "nodeport", "redis", "--tcp=6379")

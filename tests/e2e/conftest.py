@@ -41,7 +41,8 @@ def cluster(kubeconfig: Path, kubectl: Kubectl) -> Cluster:
 
 @pytest.fixture(scope="session")
 def built(cluster: Cluster) -> Built:
-    return images.build_and_load(cluster, os.environ.get("DEMO_REGISTRY", ""))
+    servers = ("redis", "rabbitmq", "postgresql")
+    return images.build_and_load(cluster, os.environ.get("DEMO_REGISTRY", ""), servers)
 
 
 class Stacks:

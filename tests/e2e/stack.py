@@ -40,6 +40,7 @@ APART = {
 }
 # Several stacks share a node of two processors: what they ask for must fit, what they take may burst.
 SMALL = json.dumps({"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}})
+ROOMY = json.dumps({"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}})
 CALM = json.dumps({"scaleDown": {"stabilizationWindowSeconds": CALM_SECONDS}})
 
 
@@ -47,15 +48,14 @@ def settings_of(namespace: str, built: Built) -> dict[str, str]:
     return {
         **APART,
         "namespace": namespace,
-        "imageRegistry": built.registry,
-        "imageTag": built.tag,
-        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
+        **built.settings,
         "behavior": CALM,
         # A worker whose broker went first, as when a namespace is deleted, takes all of it to stop.
         "gracePeriodSeconds": "10",
         "resources": SMALL,
         "redisResources": SMALL,
-        **({"redisImage": built.redis} if built.redis else {}),
+        "rabbitmqResources": ROOMY,
+        "postgresqlResources": SMALL,
     }
 
 

@@ -26,8 +26,8 @@ from scaler.contract import Ready
 from tests.conftest import Kubectl
 from tests.definition import define
 from tests.devcluster import images
-from tests.devcluster.bases import REDIS
 from tests.devcluster.pause import PAUSE_IMAGE
+from tests.devcluster.servers import REDIS
 from tests.infra.provider_server import UNKNOWN, ProviderError, ProviderServer, Resource
 
 pytestmark = pytest.mark.cluster

@@ -53,7 +53,7 @@ def test_each_is_what_the_program_declares_but_for_what_is_left_out(
         if resource.ignore_changes:
             declared["spec"].pop("replicas")
         if declared["kind"] == "Deployment":
-            del declared["spec"]["template"]["metadata"]["annotations"]
+            declared["spec"]["template"]["metadata"].pop("annotations", None)
 
         assert manifest == declared
 
@@ -98,7 +98,10 @@ def test_the_first_lines_name_the_secrets_to_make() -> None:
         (
             "#   kubectl create secret generic celery-broker -n celery-fleet-local "
             "--from-literal=password='<password>' "
-            "--from-literal=url='redis://:<password>@redis.celery-fleet-local.svc:6379/0'"
+            "--from-literal=url='redis://:<password>@redis.celery-fleet-local.svc:6379/0' "
+            "--from-literal=scaler-password='<scaler-password>' "
+            "--from-literal=scaler-url="
+            "'redis://celery-scaler:<scaler-password>@redis.celery-fleet-local.svc:6379/0'"
         ),
         (
             "#   kubectl create secret generic flower-auth -n celery-fleet-local "
@@ -117,6 +120,8 @@ def test_the_secrets_are_listed_for_programs(capsys: pytest.CaptureFixture[str])
             "keys": {
                 "password": "<password>",
                 "url": "redis://:<password>@redis.celery-fleet-local.svc:6379/0",
+                "scaler-password": "<scaler-password>",
+                "scaler-url": "redis://celery-scaler:<scaler-password>@redis.celery-fleet-local.svc:6379/0",
             },
         },
         {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.components import fleet_schema
-from infra.components.broker import PASSWORD_MARK, broker_url, password_mark
+from infra.components import fleet_schema, redis
+from infra.components.credentials import BROKER_MARK, password_mark
 from infra.live.first_look import FirstLook
 from infra.recording import Hidden, Recorded, record
 from scaler import contract
@@ -80,11 +80,19 @@ def test_the_broker_secret_opens_the_broker(program: list[Recorded]) -> None:
     namespace = secret["metadata"]["namespace"]
 
     assert secret["metadata"]["name"] == "celery-broker"
-    assert secret["stringData"].value == {"password": PASSWORD, "url": broker_url(namespace, PASSWORD)}
+    assert secret["stringData"].value == {
+        "password": PASSWORD,
+        "url": f"redis://:{PASSWORD}@redis.{namespace}.svc:6379/0",
+        "scaler-password": PASSWORD,
+        "scaler-url": f"redis://celery-scaler:{PASSWORD}@redis.{namespace}.svc:6379/0",
+        "mark": password_mark(PASSWORD, salt=namespace),
+    }
 
 
 def test_a_password_of_any_letters_makes_a_url_that_means_it() -> None:
-    assert broker_url("ns", "a/b:c@d%e?f#g") == "redis://:a%2Fb%3Ac%40d%25e%3Ff%23g@redis.ns.svc:6379/0"
+    url = redis.url(settings("local"), "a/b:c@d%e?f#g")
+
+    assert url == "redis://:a%2Fb%3Ac%40d%25e%3Ff%23g@redis.celery-fleet-local.svc:6379/0"
 
 
 def test_every_container_is_limited(program: list[Recorded]) -> None:
@@ -104,7 +112,7 @@ def test_every_pod_meets_the_restricted_standard(program: list[Recorded]) -> Non
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
         kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
-        assert kinds <= {"emptyDir", "secret", "persistentVolumeClaim"}, name
+        assert kinds <= {"emptyDir", "secret", "projected", "persistentVolumeClaim"}, name
     for name, container in containers(program):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -139,9 +147,9 @@ def test_the_role_has_the_verbs_of_the_calls(program: list[Recorded]) -> None:
 
 
 def test_the_broker_outlives_whatever_uses_it(program: list[Recorded]) -> None:
-    broker = {"broker-deployment", "broker-service", "broker-secret"}
+    broker = {"redis-deployment", "redis-service", "broker-secret"}
     for resource in of_kind(program, "Deployment"):
-        if resource.name == "broker-deployment":
+        if resource.name == "redis-deployment":
             continue
         names = {urn.split("::")[-1] for urn in before(program, resource)}
 
@@ -182,11 +190,13 @@ def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
 ) -> None:
     """Without a volume, whatever starts Redis anew empties it."""
     inputs = named(program, "lifecycle").inputs
-    volatile = {"redisImage", "redisResources", "redisPassword"} if stack == "local" else set()
+    pod = {"redisImage", "redisResources", "redisPassword", "redisPod"}
+    volatile = pod if stack == "local" else set()
 
     assert inputs["producers"] == (["sample-app"] if stack == "local" else [])
     assert inputs["queues"].keys() == inputs["celeries"].keys()
     assert inputs["broker"].keys() == {
+        "broker",
         "existingSecret",
         "redisPersistence",
         "brokerTransportOptions",
@@ -297,22 +307,16 @@ def test_the_objects_say_what_the_workers_run(program: list[Recorded]) -> None:
 
 def test_the_redis_password_is_no_argument(program: list[Recorded]) -> None:
     """Arguments show in every process list of the node."""
-    pod = dict(pods(program))["broker-deployment"]
+    pod = dict(pods(program))["redis-deployment"]
     container = pod["containers"][0]
 
-    # Kubernetes itself would put a variable's value in place of $(NAME).
-    assert not [word for word in container["command"] if "$(REDIS" in word]
     assert container["command"][-2:] == ["--maxmemory-policy", "noeviction"]
-    assert {
-        variable["valueFrom"]["secretKeyRef"]["key"]
-        for variable in container["env"]
-        if "valueFrom" in variable
-    } == {"password"}
+    assert not [variable for variable in container["env"] if "valueFrom" in variable]
 
 
 def test_redis_keeps_its_data_everywhere_but_local(stack: str, program: list[Recorded]) -> None:
     claims = of_kind(program, "PersistentVolumeClaim")
-    command = dict(pods(program))["broker-deployment"]["containers"][0]["command"]
+    command = dict(pods(program))["redis-deployment"]["containers"][0]["command"]
 
     assert len(claims) == (0 if stack == "local" else 1)
     assert command[command.index("--appendonly") + 1] == ("no" if stack == "local" else "yes")
@@ -347,24 +351,23 @@ def test_shadow_is_said_to_the_scaler_and_to_the_preview_and_changes_no_pod() ->
     assert named(found, "lifecycle").inputs["shadow"] == ["mail-celery-worker"]
 
 
-def test_a_new_password_restarts_every_pod_that_uses_it() -> None:
-    """A Secret's change alone restarts nothing, and Redis would know the new one while workers do not."""
+def test_a_new_password_restarts_the_pods_that_read_it_when_they_start_and_no_other() -> None:
+    """Redis and the scaler read files: the one takes a new password up while it runs, so does the other."""
     old, new = (
-        {name: deployment_of(resource) for name, resource in deployments(password)}
+        {
+            resource.name: resource.inputs["spec"]["template"]
+            for resource in of_kind(record(settings("local"), password=password), "Deployment")
+        }
         for password in (PASSWORD, PASSWORD + "2")
     )
 
-    assert old.keys() == new.keys()
-    assert not [name for name in old if old[name] == new[name]]
-
-
-def deployments(password: str) -> Iterator[tuple[str, Recorded]]:
-    for resource in of_kind(record(settings("local"), password=password), "Deployment"):
-        yield resource.name, resource
-
-
-def deployment_of(resource: Recorded) -> str:
-    return str(resource.inputs["spec"]["template"]["metadata"]["annotations"][PASSWORD_MARK])
+    assert {name for name in old if old[name] != new[name]} == {
+        "workers-default-deployment",
+        "flower-deployment",
+        "sample-app-deployment",
+    }
+    flower = new["flower-deployment"]["metadata"]["annotations"]
+    assert flower == {BROKER_MARK: password_mark(PASSWORD + "2", salt="celery-fleet-local")}
 
 
 def test_the_password_mark_is_too_short_to_guess_by() -> None:
@@ -530,4 +533,5 @@ def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -
     names = {entry["name"] for entry in environment}
     pages = {contract.Env.PAGE_PREFIX.value, contract.Env.FLOWER_URL.value, contract.Env.GRAFANA_URL.value}
     not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value} | pages
-    assert names == {name.value for name in contract.Env} - not_given | {"HOME"}
+    of_other_brokers = {contract.Env.BROKER_MANAGEMENT_URL_FILE.value, contract.Env.BROKER_CA_FILE.value}
+    assert names == {name.value for name in contract.Env} - not_given - of_other_brokers | {"HOME"}

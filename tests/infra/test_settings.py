@@ -624,7 +624,7 @@ def test_a_secret_that_a_deployment_would_show_is_refused() -> None:
         (
             "short",
             "has fewer than 16 characters",
-            "Redis has no lock-out: it answers some 100,000 guesses a second",
+            "there is no lock-out: Redis, say, answers some 100,000 guesses a second",
         ),
         (
             "sixteen letters and blanks",
