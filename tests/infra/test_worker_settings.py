@@ -21,7 +21,7 @@ from tests.conftest import RedisServer
 from tests.infra.conftest import settings
 
 NODE = "worker@pod-0"
-REFUSED = "ERROR/MainProcess] Received invalid task message: Refusing to deserialize untrusted content of type pickle"
+REFUSED = "] Received invalid task message: Refusing to deserialize untrusted content of type pickle"
 ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
 
