@@ -43,6 +43,10 @@ class DockerEngine:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        # The bridges of networks would outlive the engine.
+        if containers := self.docker("ps", "--all", "--quiet", check=False).stdout.split():
+            self.docker("rm", "--force", *containers, check=False)
+        self.docker("network", "prune", "--force", check=False)
         self._process.terminate()
         self._process.wait(60)
         self._log.close()
