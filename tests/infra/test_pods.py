@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from infra.components.pod_baseline import HOME
 from infra.recording import Recorded, record
 from infra.settings import Configuration, load
 from infra.settings.names import MAX_POOL_NAME, object_name
+from scaler.contract import SCALER_NAME
+from tests.conftest import Kubectl
 from tests.infra.conftest import given, settings
 
 VOLUME = {"name": "models", "persistentVolumeClaim": {"claimName": "models"}}
@@ -169,3 +172,47 @@ def test_beat_alone_is_a_producer_where_there_is_no_sample_app() -> None:
         "sample-app",
         "celery-beat",
     ]
+
+
+@pytest.mark.cluster
+def test_every_pod_and_policy_is_taken_where_the_restricted_standard_is_enforced(
+    kubectl: Kubectl, namespace: str
+) -> None:
+    """By a real API server, of a stack with all that a pool can have; nothing is kept (`--dry-run`)."""
+    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    kubectl("create", "serviceaccount", SCALER_NAME, f"--namespace={namespace}")
+    # A class that every cluster has.
+    pools = {**POOLS, "video": {**POOLS["video"], "priorityClassName": "system-cluster-critical"}}
+    peer = [{"namespaceSelector": {}, "podSelector": {}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    program = made(
+        namespace=namespace,
+        createNamespace="false",
+        pools=pools,
+        beat="true",
+        beatPool="video",
+        beatSchedulePersistence={"enabled": True},
+        sampleApp="true",
+        brokerClients=peer,
+        scalerClients=peer,
+        workerEgress=[{"to": peer, "ports": [{"port": 443}]}],
+    )
+    objects = [found.inputs for found in program.values() if found.is_kubernetes_object]
+    pods = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template_["metadata"], "name": item["metadata"]["name"], "annotations": {}},
+            "spec": template_["spec"],
+        }
+        for item in objects
+        if item["kind"] == "Deployment"
+        for template_ in [item["spec"]["template"]]
+    ]
+    policies = [item for item in objects if item["kind"] == "NetworkPolicy"]
+    create = ("create", "--dry-run=server", "--output=name", "--filename=-", f"--namespace={namespace}")
+    everything = {"apiVersion": "v1", "kind": "List", "items": [*pods, *policies]}
+
+    taken = kubectl(*create, stdin=json.dumps(everything)).split()
+
+    assert len(taken) == len(pods) + len(policies)
+    assert {"pod/video-celery-worker", "pod/celery-beat", f"pod/{SCALER_NAME}"} <= set(taken)
