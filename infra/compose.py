@@ -69,7 +69,7 @@ def _on_a_laptop(settings: Settings) -> Settings:
 
 
 def services_of(settings: Settings) -> dict[str, Any]:
-    """By name, in the program's order."""
+    """By name, servers first."""
     program = record(settings, password=STAND_IN)
     secrets = {
         resource.inputs["metadata"]["name"]: _opened(resource.inputs["stringData"])
@@ -90,7 +90,8 @@ def services_of(settings: Settings) -> dict[str, Any]:
             port=ports.get(name),
             needs=servers if name not in servers else [],
         )
-        for name, item in found.items()
+        # Pulumi registers on several threads: the program's own order may differ from run to run.
+        for name, item in sorted(found.items(), key=lambda entry: (entry[0] not in servers, entry[0]))
     }
 
 
