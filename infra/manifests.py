@@ -36,6 +36,7 @@ ORDER: Final = (
     "Role",
     "RoleBinding",
     "ConfigMap",
+    "NetworkPolicy",
     "PersistentVolumeClaim",
     "Service",
     "PodDisruptionBudget",

@@ -1,10 +1,10 @@
 """The stack, composed: which components there are, what each needs, in which order they come and go.
 
 `deploy` declares and reads nothing: the settings are checked by then (`infra.settings`) and the cluster was
-looked at (`infra.live.first_look`). The order up is the dependencies': namespace, broker and result
-backend, CRD and `Celery` objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on
-everything and waits until the fleet works. The order down is the reverse, so it goes while all else still
-lives.
+looked at (`infra.live.first_look`). The order up is the dependencies': namespace, network policies, broker
+and result backend, CRD and `Celery` objects, workers, beat, Flower, scaler, and last `FleetLifecycle`, which
+depends on everything and waits until the fleet works. The order down is the reverse, so it goes while all
+else still lives.
 
 A component's `depends_on` holds for its children: they are registered after it and deleted before it.
 """
@@ -20,10 +20,12 @@ import pulumi_kubernetes as kubernetes
 from infra.components import broker as brokers
 from infra.components import fleet_schema, flower, pod_baseline, result_backend, sample_app
 from infra.components.autoscaler import Autoscaler, AutoscalerArgs
+from infra.components.beat import Beat, BeatArgs
 from infra.components.broker import Broker, BrokerArgs
 from infra.components.connections import Connections
 from infra.components.fleet_objects import FleetObjects, FleetObjectsArgs
 from infra.components.flower import Flower, FlowerArgs
+from infra.components.network import Network, NetworkArgs
 from infra.components.result_backend import ResultBackend, ResultBackendArgs
 from infra.components.result_cleaner import ResultCleaner, ResultCleanerArgs
 from infra.components.sample_app import SampleApp, SampleAppArgs
@@ -32,9 +34,10 @@ from infra.components.workers import Workers, WorkersArgs
 from infra.lifecycle import FleetLifecycle, FleetLifecycleArgs
 from infra.live.first_look import STACK_LABEL, FirstLook
 from infra.settings import Settings
+from infra.settings.delivery import results_in_a_database
 from scaler import contract
 
-Runs = Server | Workers | ResultCleaner | Flower | SampleApp | Autoscaler
+Runs = Server | Workers | Beat | ResultCleaner | Flower | SampleApp | Autoscaler
 """The components with pods."""
 
 
@@ -54,7 +57,10 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
         enable_secret_mutable=True,
         enable_config_map_mutable=True,
     )
-    namespace = [_namespace(settings, provider)] if settings.create_namespace else []
+    namespace: list[pulumi.Resource] = [_namespace(settings, provider)] if settings.create_namespace else []
+    if settings.network_policies:
+        opts = pulumi.ResourceOptions(provider=provider, depends_on=list(namespace))
+        namespace.append(Network("network", NetworkArgs(settings=settings), opts))
     first = pulumi.ResourceOptions(provider=provider, depends_on=namespace)
     known = BrokerArgs(settings=settings, known_keys=seen.broker_keys, known_scheme=seen.broker_scheme)
     broker = Broker("broker", known, first)
@@ -79,9 +85,11 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
     page = [Flower("flower", flower_args, then)] if settings.flower else []
     sample_args = SampleAppArgs(settings=settings, connections=connections)
     sample = [SampleApp("sample-app", sample_args, then)] if settings.sample_app else []
+    beat_args = BeatArgs(settings=settings, connections=connections)
+    beat = [Beat("beat", beat_args, then)] if settings.beat else []
     cleaner_args = ResultCleanerArgs(settings=settings, connections=connections)
-    cleaner = [ResultCleaner("result-cleaner", cleaner_args, then)] if connections.database else []
-    running: list[Runs] = [*servers.values(), *pools, *cleaner, *page, *sample, scaler]
+    cleaner = [ResultCleaner("result-cleaner", cleaner_args, then)] if results_in_a_database(settings) else []
+    running: list[Runs] = [*servers.values(), *pools, *beat, *cleaner, *page, *sample, scaler]
     FleetLifecycle(
         "lifecycle",
         FleetLifecycleArgs(
@@ -101,7 +109,7 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
             image_timeout_seconds=settings.image_timeout_seconds,
             on_destroy=settings.on_destroy,
             drain_timeout_seconds=settings.drain_timeout_seconds,
-            producers=[part.deployment_name for part in sample],
+            producers=[*(part.deployment_name for part in sample), *(part.deployment_name for part in beat)],
             queues={pool.name: ",".join(pool.queues) for pool in settings.pools},
             broker=brokers.keeping_of(settings, servers.get(settings.broker)),
             schema_revision=max(fleet_schema.REVISION, seen.schema_revision or 0),

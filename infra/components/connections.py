@@ -16,7 +16,7 @@ from infra.components.broker import Broker
 from infra.components.pod_baseline import Manifest
 from infra.components.result_backend import ResultBackend
 from infra.settings import Settings
-from infra.settings.backends import POSTGRESQL, REDIS
+from infra.settings.backends import REDIS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +53,3 @@ class Connections:
         """Flower's image knows no databases, and its page needs no results: it shows what workers tell."""
         redis = self.settings.result_backend == REDIS
         return [*self.broker.environment, *(self.results.environment if redis else []), *self.of_own_images]
-
-    @property
-    def database(self) -> bool:
-        """Results may lie in a database, which drops none of them itself."""
-        given = self.settings.result_backend_url
-        theirs = given.startswith(("db+", "database+")) or bool(self.settings.result_backend_secret)
-        return self.settings.result_backend == POSTGRESQL or theirs

@@ -18,6 +18,15 @@ from infra.settings import Settings
 CA_FOLDER: Final = "/etc/celery-fleet/broker-ca"
 CA_FILE: Final = f"{CA_FOLDER}/ca.crt"
 CA_KEY: Final = "ca.crt"
+PORTS: Final = {
+    "redis": 6379,
+    "rediss": 6379,
+    "sentinel": 26379,
+    "amqp": 5672,
+    "amqps": 5671,
+    "postgresql": 5432,
+    "mysql": 3306,
+}
 _VERIFY: Final = f"ssl_cert_reqs=required&ssl_ca_certs={CA_FILE}"
 _CERT_REQUIRED: Final = 2
 """ssl.CERT_REQUIRED, as JSON can say it."""
@@ -36,6 +45,18 @@ def without_credentials(given: str) -> str:
     """Where the URL leads, with nothing that opens it."""
     places = [urlsplit(part) for part in given.split(";")]
     return ";".join(f"{one.scheme}://{one.netloc.rpartition('@')[2]}{one.path}" for one in places)
+
+
+def ports_of(given: str) -> list[int]:
+    """That the URL leads to; a Sentinel leads on to its Redis. None where it does not say."""
+    found = set()
+    for part in given.split(";") if given else ():
+        parts = urlsplit(part.partition("+")[2] if part.startswith(("db+", "database+")) else part)
+        scheme = parts.scheme.partition("+")[0]
+        if not parts.port and scheme not in PORTS:
+            return []
+        found |= {parts.port or PORTS[scheme], *([PORTS["redis"]] if scheme == "sentinel" else [])}
+    return sorted(found)
 
 
 def worker_configuration(settings: Settings, scheme: str) -> Iterator[str]:

@@ -101,6 +101,7 @@ def _pod(settings: Settings, connections: Connections, auth_secret: str) -> Pod:
         env=[
             *connections.of_flower,
             secret_variable("FLOWER_BASIC_AUTH", auth_secret, AUTH_KEY),
+            {"name": "FLOWER_READ_ONLY", "value": str(settings.flower_read_only).lower()},
         ],
         container={
             "ports": [{"containerPort": PORT}],

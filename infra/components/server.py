@@ -1,9 +1,9 @@
 """A server that the stack runs for itself: one pod, its volume, its Service, its password.
 
 It owns what Redis, RabbitMQ and PostgreSQL have in common here: a Deployment of one pod that is never two
-at a time, a PersistentVolumeClaim where its data is kept, a Service, a ConfigMap of what it takes up while
-it runs, and the wait until it knows a new password (`infra.rotation`). What each is started with is in the
-module of its name, and the scripts in `infra/components/start/`.
+at a time, a PersistentVolumeClaim where its data is kept, a Service, a ConfigMap with its start script and
+what it takes up while it runs, and the wait until it knows a new password (`infra.rotation`). What each is
+started with is in the module of its name, and the scripts in `infra/components/start/`.
 
 It deliberately runs one of each: no replicas, no cluster. A team that needs more than that has a managed one,
 which `broker: external` is for.
@@ -28,6 +28,7 @@ from infra.settings.delivery import overlap_seconds
 from infra.settings.quantity import number_of
 
 SCRIPTS: Final = Path(__file__).parent / "start"
+START: Final = "start.sh"
 SHARE: Final = 0.6
 """Of the memory limit, what a server may fill with messages; the rest is for connections and for writing."""
 
@@ -149,7 +150,6 @@ def kept(persistence: Mapping[str, Any]) -> str:
 
 def _pod(args: ServerArgs) -> Pod:
     settings, program = args.settings, args.program
-    script = (SCRIPTS / f"{program.name}.sh").read_text()
     persistent = program.persistence["enabled"]
     data = {"persistentVolumeClaim": {"claimName": program.name}} if persistent else {"emptyDir": {}}
     env = {"CREDENTIALS": FOLDER, **program.env}
@@ -159,7 +159,7 @@ def _pod(args: ServerArgs) -> Pod:
         pull_policy=settings.defaults.image_pull_policy,
         pull_secrets=settings.defaults.image_pull_secrets,
         resources=program.resources,
-        command=["sh", "-c", script, program.name, *program.arguments],
+        command=["sh", f"{FOLDER}/{START}", *program.arguments],
         env=[{"name": key, "value": value} for key, value in env.items()],
         container={
             "ports": [{"containerPort": port} for port in ports],
@@ -184,7 +184,11 @@ def _taken_up(
     return core.v1.ConfigMap(
         f"{program.name}-settings",
         metadata=metadata,
-        data={"overlap-seconds": str(overlap_seconds(settings)), **program.running},
+        data={
+            START: (SCRIPTS / f"{program.name}.sh").read_text(),
+            "overlap-seconds": str(overlap_seconds(settings)),
+            **program.running,
+        },
         opts=pulumi.ResourceOptions(parent=parent),
     )
 

@@ -12,6 +12,7 @@ no Service. Which workers leave, and when, is the scaler's matter.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -51,7 +52,7 @@ class Workers(pulumi.ComponentResource):
         settings, pool = args.settings, args.pool
         identity = Identity(stack=settings.stack, name="celery-worker", component="worker", pool=pool.name)
         self.deployment_name = contract.worker_deployment_name(pool.name)
-        self.template = pod_baseline.template(_pod(pool, args.connections), identity)
+        self.template = pod_baseline.template(_pod(pool, args.connections, identity), identity)
         pod_baseline.deployment(
             f"{name}-deployment",
             pod_baseline.DeploymentArgs(
@@ -109,6 +110,8 @@ def command(pool: Pool, connections: Connections) -> list[str]:
 
 
 def _configuration(pool: Pool, connections: Connections) -> Iterator[str]:
+    if pool.accept_content:
+        yield f"accept_content=(list){json.dumps(pool.accept_content)}"
     if pool.acks_late:
         yield "task.acks_late=1"
     if pool.soft_shutdown_timeout_seconds:
@@ -116,7 +119,24 @@ def _configuration(pool: Pool, connections: Connections) -> Iterator[str]:
     yield from connections.configuration
 
 
-def _pod(pool: Pool, connections: Connections) -> Pod:
+def place(pool: Pool) -> dict[str, Any]:
+    """Where the pool's pods run, as keys of a pod's spec."""
+    wanted = {
+        "nodeSelector": dict(pool.node_selector),
+        "tolerations": list(pool.tolerations),
+        "affinity": dict(pool.affinity),
+        "priorityClassName": pool.priority_class_name,
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _spread(pool: Pool, identity: Identity) -> dict[str, Any]:
+    own = {"labelSelector": {"matchLabels": identity.selector}}
+    constraints = [{**own, **given} for given in pool.topology_spread_constraints]
+    return {"topologySpreadConstraints": constraints} if constraints else {}
+
+
+def _pod(pool: Pool, connections: Connections, identity: Identity) -> Pod:
     # SIGTERM alone finishes every task and knows no soft shutdown, which only comes before a cold one; and
     # SIGTERM is all that Kubernetes sends.
     remap = [{"name": "REMAP_SIGTERM", "value": "SIGQUIT"}] if pool.soft_shutdown_timeout_seconds else []
@@ -136,7 +156,12 @@ def _pod(pool: Pool, connections: Connections) -> Pod:
         service_account=pool.service_account,
         grace_period_seconds=pool.grace_period_seconds,
         mounts=connections.mounts,
-        annotations=connections.annotations,
+        annotations={**pool.pod_annotations, **connections.annotations},
+        labels=pool.pod_labels,
+        volumes=pool.volumes,
+        volume_mounts=pool.volume_mounts,
+        init_containers=pool.init_containers,
+        spec={**place(pool), **_spread(pool, identity)},
     )
 
 

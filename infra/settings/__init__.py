@@ -23,6 +23,7 @@ from pulumi.runtime import config as pulumi_config
 from infra.settings import lint
 from infra.settings.fields import Settings
 from infra.settings.finding import Severity
+from infra.settings.names import object_name
 from infra.settings.pool import Pool
 from infra.settings.problem import Place, Problem
 from infra.settings.rules import (
@@ -39,7 +40,12 @@ from infra.settings.rules import (
 __all__ = ["Configuration", "Pool", "Settings", "WrongSettings", "load"]
 
 PROJECT: Final = "celery-fleet"
-PERSISTENCE: Final = ("redis_persistence", "rabbitmq_persistence", "postgresql_persistence")
+PERSISTENCE: Final = (
+    "redis_persistence",
+    "rabbitmq_persistence",
+    "postgresql_persistence",
+    "beat_schedule_persistence",
+)
 """A part of one of these leaves its other members as they are by default."""
 
 
@@ -82,8 +88,10 @@ def load(configuration: Configuration | None = None) -> Settings:
             continue
         own = values_of(overrides, POOL_SETTINGS, Place(name), problems)
         inherited = {field: getattr(defaults, field) for field in POOL_SETTINGS}
-        pools.append(Pool(**{**inherited, **own, "name": name}))
-        places[name] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
+        made = object_name(name)
+        pools.append(Pool(**{**inherited, **own, "name": made}))
+        places[made] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
+        places[made]["name"] = Place(name)
     for pool in pools:
         problems += problems_of_pool(pool, places[pool.name])
     problems += problems_between(pools, places)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infra.settings.doors import Doors
 from infra.settings.pool import DAY
 from infra.settings.schema import container_resources, persistence, setting
 
@@ -23,8 +24,9 @@ _ROTATION: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backends:
-    """Where tasks wait, and where their results go."""
+class Backends(Doors):
+    """Where tasks wait, and where their results go. In one line with the other settings that
+    `infra.settings.fields.Settings` inherits: a class with slots has one parent with slots."""
 
     broker: str = setting(
         "string",

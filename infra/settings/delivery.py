@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from infra.settings.backends import RABBITMQ, REDIS
+from infra.settings.backends import POSTGRESQL, RABBITMQ, REDIS
 from infra.settings.fields import Settings
 from infra.settings.pool import Pool
 from infra.settings.quantity import number_of
@@ -82,6 +82,13 @@ def consumer_seconds(settings: Settings) -> int:
     if settings.consumer_timeout_seconds or settings.broker != RABBITMQ:
         return settings.consumer_timeout_seconds or RABBITMQ_CONSUMER_SECONDS
     return max(RABBITMQ_CONSUMER_SECONDS, max(map(held_seconds, settings.pools)) + MARGIN_SECONDS)
+
+
+def results_in_a_database(settings: Settings) -> bool:
+    """Which drops none of them itself. A Secret of the user's may hold the URL of one."""
+    given = settings.result_backend_url
+    theirs = given.startswith(("db+", "database+")) or bool(settings.result_backend_secret)
+    return settings.result_backend == POSTGRESQL or theirs
 
 
 def overlap_seconds(settings: Settings) -> int:

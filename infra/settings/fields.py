@@ -1,9 +1,10 @@
 """Every setting of a stack: its type, its default, and what it means. Data, with no behaviour.
 
-`Settings` holds the keys of the whole stack, those of broker and result backend by way of
-`infra.settings.backends`; those that `pools` may override by name are in `infra.settings.pool`. The
-descriptions in these three are the only ones: `infra.settings.docs` writes the `config` block of Pulumi.yaml
-and the table in README.md from them, and the errors of `infra.settings.rules` quote them.
+`Settings` holds the keys of the whole stack, together with `infra.settings.backends` and
+`infra.settings.doors`, which it inherits; those that `pools` may override by name are in
+`infra.settings.pool`. The descriptions there are the only ones: `infra.settings.docs` writes the `config`
+block of Pulumi.yaml and the table in README.md from them, and the errors of `infra.settings.rules` quote
+them.
 
 Reading values and checking them is not done here; start at `infra.settings`.
 """
