@@ -32,8 +32,9 @@ from typing import Any
 from redis import Redis
 
 from scaler import contract
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.broker.redis_layout import Layout
+from scaler.broker.url import UrlFile
 from scaler.contract import Env
 from scaler.pool.decision import Memory, decide
 from scaler.simulate.contender import PLAIN_SPEC, contender_of
@@ -104,7 +105,7 @@ def lengths(server: RedisServer) -> list[Figure]:
 async def _read_times(server: RedisServer, queues: list[str]) -> list[float]:
     url_file = server.folder / "url"
     url_file.write_text(server.url)  # before anything runs beside it
-    broker = RedisBroker(url_file, Layout())
+    broker = BrokerByUrl(UrlFile(url_file), Layout())
     times = []
     for number in range(READS + 5):
         begin = time.perf_counter()

@@ -11,6 +11,7 @@ The decision made with a `Policy` is in `scaler.pool.decision`; the CRD's schema
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,6 +32,9 @@ POOL_LABEL: Final = f"{GROUP}/pool"
 
 HTTP_PORT: Final = 8080
 """Where the scaler serves its page, /healthz and /metrics."""
+
+OWN_PREFIX: Final = "celery-fleet."
+"""What the names of all begin with that the scaler makes in a broker."""
 
 MAX_REPLICAS: Final = 1000
 MAX_CONCURRENCY: Final = 1000
@@ -100,16 +104,41 @@ RBAC_RULES: Final[tuple[Mapping[str, Sequence[str]], ...]] = (
 """
 
 
+def rabbitmq_permissions(
+    control_exchange: str = "celery", event_exchange: str = "celeryev"
+) -> Mapping[str, str]:
+    """The permissions of the scaler's RabbitMQ user in the app's vhost, beside the tag `monitoring`.
+
+    Exactly what remote control and heartbeats need; the arguments are the app's settings of those names.
+    It can take no message of the app, publish no task and delete nothing.
+    """
+    own, control, events = map(_exactly, (OWN_PREFIX, f"{control_exchange}.pidbox", event_exchange))
+    return {
+        "configure": f"^{own}",
+        "write": f"^({own}.*|{control})$",
+        "read": f"^({own}.*|{events})$",
+    }
+
+
+def _exactly(name: str) -> str:
+    return re.escape(name).replace("\\-", "-")
+
+
 class Ready(StrEnum):
     """Reasons of the condition Ready; the ones that `FleetLifecycle` waits for and passes on."""
 
     WATCHING = "Watching"
     INVALID_SPEC = "InvalidSpec"
     DEPLOYMENT_NOT_FOUND = "DeploymentNotFound"
+    BROKER_URL_INVALID = "BrokerUrlInvalid"
     BROKER_UNREACHABLE = "BrokerUnreachable"
+    BROKER_NOT_TRUSTED = "BrokerNotTrusted"
     BROKER_REFUSED = "BrokerRefused"
     BROKER_NOT_READY = "BrokerNotReady"
     BROKER_UNREADABLE = "BrokerUnreadable"
+    VHOST_NOT_FOUND = "VhostNotFound"
+    QUEUE_NOT_FOUND = "QueueNotFound"
+    MANAGEMENT_UNAVAILABLE = "ManagementUnavailable"
     OTHER_SCALER = "OtherScaler"
     FORBIDDEN = "Forbidden"
 

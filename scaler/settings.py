@@ -2,7 +2,7 @@
 
 It owns what each variable may hold; their names are in `scaler.contract.Env`, and who sets them is
 `infra.components.autoscaler`. It does not read the broker's URL: the file may change while the scaler runs,
-so `scaler.broker.redis_broker` reads it.
+so `scaler.broker.url.UrlFile` is read by whoever connects.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from scaler.broker.redis_layout import Layout, layout_of
+from scaler.broker.url import UrlFile
 from scaler.contract import Env
 from scaler.web.links import Links, link_of, prefix_of
 
@@ -34,8 +35,10 @@ class Settings:
     """The only namespace that is watched and written."""
     pod_name: str
     """Identity on the Lease and in events; a container that restarts in its pod keeps it."""
-    broker_url_file: Path
+    broker_url_file: UrlFile
     """Holds the URL that Celery uses; a mounted Secret, so a rotated password needs no restart."""
+    management_url_file: UrlFile | None = None
+    """Where it is there: the URL of RabbitMQ's management API, which tells what workers hold."""
     layout: Layout
     """Where kombu keeps things, from the app's `broker_transport_options`."""
     transport_options: Mapping[str, Any] = field(default_factory=dict)
@@ -65,12 +68,15 @@ def load(environ: Mapping[str, str]) -> Settings:
         return value
 
     namespace, pod_name = required(Env.NAMESPACE), required(Env.POD_NAME)
-    url_file = Path(required(Env.BROKER_URL_FILE))
+    ca_file = Path(environ[Env.BROKER_CA_FILE]) if environ.get(Env.BROKER_CA_FILE) else None
+    url_file = UrlFile(Path(required(Env.BROKER_URL_FILE)), ca_file)
+    management = environ.get(Env.BROKER_MANAGEMENT_URL_FILE, "").strip()
     layout, options = _layout(environ.get(Env.BROKER_TRANSPORT_OPTIONS, ""), wrong)
     settings = Settings(
         namespace=namespace,
         pod_name=pod_name,
         broker_url_file=url_file,
+        management_url_file=UrlFile(Path(management), ca_file) if management else None,
         layout=layout,
         transport_options=options,
         control_exchange=environ.get(Env.CONTROL_EXCHANGE) or "celery",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.cluster.client import Api
 from scaler.cluster.lease import Lease, Spectator
 from scaler.cluster.namespace import Namespace
@@ -42,7 +42,7 @@ async def wired(
     Raises ClusterFailure where no cluster is configured.
     """
     api = Api(settings.namespace, requested)
-    broker = RedisBroker(settings.broker_url_file, settings.layout)
+    broker = BrokerByUrl(settings.broker_url_file, settings.layout, settings.management_url_file)
     namespace = Namespace(api, settings.namespace, settings.pod_name)
     lease: Leadership = Spectator() if dry_run else Lease(namespace, settings.pod_name)
     link = Link(

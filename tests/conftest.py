@@ -1,4 +1,5 @@
-"""Real servers for the tests: one Kubernetes a session, one namespace a test, a redis-server on loopback.
+"""Real servers for the tests: one Kubernetes and one RabbitMQ a session, with a namespace and a vhost a test,
+and a redis-server of each test's own on loopback.
 
 A test that needs a cluster is marked `cluster` and takes `kubeconfig`; nothing here is a mock.
 """
@@ -11,12 +12,14 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.rabbitmq import RabbitServer, Vhost
 
 # Time is measured in `make bench`: a busy machine must not fail a law that holds.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -112,3 +115,30 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    names = ("amqp", "amqps", "http", "https", "dist", "epmd")
+    server = RabbitServer(tmp_path_factory.mktemp("rabbitmq"), {name: free_port() for name in names})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitServer) -> Iterator[Vhost]:
+    """A vhost of the test's own, with the users that a stack has."""
+    made = rabbitmq.vhost()
+    yield made
+    made.remove()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What RabbitMQ said, where a test that used it failed."""
+    report = yield
+    vhost = getattr(item, "funcargs", {}).get("vhost")
+    if report.failed and isinstance(vhost, Vhost):
+        report.sections.append(("RabbitMQ's log", vhost.server.log))
+    return report

@@ -12,15 +12,27 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
+from scaler.broker.url import Login
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentinelLogin:
+    """What the transport options say of the Sentinels of a `sentinel://` URL."""
+
+    master: str = ""
+    login: Login = field(default_factory=Login)
+    """For the Sentinels themselves; Redis' own is in the URL."""
+    tls: bool = False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The transport options that change key names; the defaults are kombu's."""
+    """The transport options that change key names, or say where the keys are; the defaults are kombu's."""
 
     separator: str = "\x06\x16"
     priority_steps: tuple[int, ...] = (0, 3, 6, 9)
@@ -29,6 +41,7 @@ class Layout:
     unacked_index: str = "unacked_index"
     visibility_seconds: float = 3600
     """A living worker gives messages back to their queues that were taken longer ago than this."""
+    sentinel: SentinelLogin = field(default_factory=SentinelLogin)
 
     @property
     def unacked_key(self) -> str:
@@ -60,12 +73,19 @@ def layout_of(options: Mapping[str, Any]) -> Layout:
     default = Layout()
     wrong: list[str] = []
 
-    def text(name: str, fallback: str, *, may_be_empty: bool) -> str:
-        value = options.get(name, fallback)
+    def text(name: str, fallback: str, *, may_be_empty: bool, of: Mapping[str, Any] = options) -> str:
+        value = of.get(name, fallback)
         if isinstance(value, str) and (value or may_be_empty):
             return value
-        wrong.append(f"{name} must be a text{'' if may_be_empty else ' that is not empty'}, not {value!r}")
+        where = "" if of is options else "sentinel_kwargs."
+        given = "" if name == "password" else f", not {value!r}"
+        wrong.append(f"{where}{name} must be a text{'' if may_be_empty else ' that is not empty'}{given}")
         return fallback
+
+    sentinels = options.get("sentinel_kwargs") or {}
+    if not isinstance(sentinels, dict):
+        wrong.append("sentinel_kwargs must be an object")
+        sentinels = {}
 
     steps = options.get("priority_steps", list(default.priority_steps))
     if not isinstance(steps, list) or not steps or not all(type(step) is int and step >= 0 for step in steps):
@@ -82,6 +102,14 @@ def layout_of(options: Mapping[str, Any]) -> Layout:
         unacked=text("unacked_key", default.unacked, may_be_empty=False),
         unacked_index=text("unacked_index_key", default.unacked_index, may_be_empty=False),
         visibility_seconds=seconds,
+        sentinel=SentinelLogin(
+            master=text("master_name", "", may_be_empty=True),
+            login=Login(
+                username=text("username", "", may_be_empty=True, of=sentinels) or None,
+                password=text("password", "", may_be_empty=True, of=sentinels) or None,
+            ),
+            tls=bool(sentinels.get("ssl", False)),
+        ),
     )
     if wrong:
         raise ValueError("\n".join(wrong))

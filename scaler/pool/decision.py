@@ -67,6 +67,8 @@ class Observation:
     """Running tasks whose messages are acknowledged, so that no broker knows them."""
     next_due: float | None = None
     """When the first message that is not due will be."""
+    held_for_later: bool = False
+    """Workers hold messages that are not due and would look due in their queue, so the last one stays."""
     spec_replicas: int
     other_scaler: str | None = None
     """An autoscaler that acts on the same Deployment, as `kind/name`."""
@@ -112,7 +114,8 @@ def decide(policy: Policy, observation: Observation, memory: Memory) -> tuple[De
     2. wish: ceil(demand / averageValue) replicas. 250 messages at 100 each: 3 replicas. Where the
        demand is known in part, its lower bound may raise and only its upper bound may lower.
        Any task that is due within the time a worker needs to start wakes a pool from 0; the last worker
-       stays for one that is due before it could have gone and come back.
+       stays for one that is due before it could have gone and come back, and for one that it holds where
+       the broker would show it as due once nobody did.
     3. unknown: where no upper bound of the demand is known, the replicas do not fall.
     4. tolerance: a demand within 10 % of what the replicas are meant for changes nothing, but any
        demand wakes a pool from 0.
@@ -197,7 +200,7 @@ def _hold(policy: Policy, observation: Observation) -> _Verdict | None:
 def _wish(policy: Policy, observation: Observation, steps: list[Step]) -> _Verdict:
     demand, now, average = observation.demand, observation.spec_replicas, policy.average_value
     due_in = _due_soon(policy, observation)
-    least = int(due_in is not None)
+    least = int(due_in is not None or (observation.held_for_later and now > 0))
     wanted = max(least, math.ceil(demand.low / average))
     enough = None if demand.high is None else max(least, math.ceil(demand.high / average))
     counts = {
@@ -248,6 +251,8 @@ def _arithmetic(
         parts += f" + {observation.active} running and acknowledged"
     if due_in is not None:
         parts += f", more due in {due_in:.0f} s"
+    elif observation.held_for_later:
+        parts += ", more held for later"
     now = observation.spec_replicas
     return f"demand {demand} ({parts}) at {average} a worker asks for {wish} of now {now}"
 

@@ -1,7 +1,7 @@
 """One pool as the loop follows it: what it remembers of it, and what a tick has to say about it.
 
-It owns the step from what was read (object, Deployment, backlog, failures) to a `Report`: which failure
-is told, and whether a decision can be made at all. It talks to nobody and reads no clock.
+It owns the step from what was read (object, Deployment, backlog, failures) to a `Report`, and whether a
+decision can be made at all. It talks to nobody and reads no clock.
 
 The arithmetic is in `scaler.pool.decision`, the report's form in `scaler.pool.status`, acting on it in
 `scaler.loop`.
@@ -13,7 +13,7 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from scaler.broker.backlog import Backlog, BrokerFailure
+from scaler.broker.backlog import Backlog
 from scaler.cluster.objects import CeleryObject, ClusterFailure, Deployment, Pod
 from scaler.contract import Mode, Policy, Ready
 from scaler.pool import status
@@ -23,6 +23,7 @@ from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Re
 from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
+from scaler.pool.ready import ready_of
 from scaler.pool.sight import Questions, Sight
 from scaler.pool.step_limits import with_event
 from scaler.pool.stuck import EVICT_SECONDS, stuck, suspects
@@ -100,10 +101,13 @@ class Pool:
         crew = sight.crew(policy, deployment, self.leaving, self._rests, self._quiet_since)
         observation = self._observe(sight, deployment, crew)
         decision, _ = decide(policy, observation, self.memory)
-        demand, spec = observation.demand, deployment.spec_replicas
-        least = max(policy.min_replicas, math.ceil(demand.low / policy.average_value))
-        open_question = demand.exact is None and demand.high is not None and (least < spec or not demand.low)
-        wanted = self.leaving or decision.desired_replicas < spec or open_question or self._suspects
+        open_question = _open_question(sight, policy, observation)
+        wanted = (
+            self.leaving
+            or decision.desired_replicas < deployment.spec_replicas
+            or open_question
+            or self._suspects
+        )
         if not wanted or not crew.to_ask:
             return None
         leaving = frozenset(victim.pod for victim in self.leaving) - self.returning
@@ -126,7 +130,7 @@ class Pool:
             last_scale_at=self.last_scale_at,
         )
         if policy is None or deployment is None:
-            ready, message = self._ready(sight, Reason.DEMAND_MET)
+            ready, message = ready_of(self.celery, policy, sight, Reason.DEMAND_MET)
             return replace(report, ready=ready, ready_message=message), None
         if sight.answers.asked:
             self._unanswered = 0 if sight.answers.tasks else self._unanswered + 1
@@ -136,7 +140,7 @@ class Pool:
         crew = sight.crew(policy, deployment, self.leaving, self._rests, self._quiet_since)
         observation = self._observe(sight, deployment, crew)
         decision, memory = decide(policy, observation, self.memory)
-        ready, message = self._ready(sight, decision.reason)
+        ready, message = ready_of(self.celery, policy, sight, decision.reason)
         self._flow = sight.flow_after(self._flow, observation.demand)
         shadow = policy.mode is Mode.SHADOW
         if shadow:
@@ -175,8 +179,8 @@ class Pool:
                 report,
                 queued=sight.backlog.queued(policy.queues),
                 unacked=sight.backlog.delivered(policy.queues),
-                not_due=sight.backlog.not_due(policy.queues),
-                next_due=sight.backlog.next_due_at(policy.queues),
+                not_due=sight.not_due(policy),
+                next_due=sight.next_due(policy),
             )
         return report, step
 
@@ -184,7 +188,7 @@ class Pool:
         """A worker that takes nothing though there is work, to be evicted."""
         if self.policy is None or sight.at < self.evicted_at + EVICT_SECONDS:
             return None
-        found = stuck(self._suspects, sight.answers, tasks_due=sight.tasks_due(self.policy))
+        found = stuck(self._suspects, sight.answers, all_spoken_of=sight.all_spoken_of(self.policy))
         return next((pod for pod in sight.pods if pod.name in found), None)
 
     def came_back(self, pods: frozenset[str]) -> None:
@@ -223,11 +227,8 @@ class Pool:
             queued=sight.queued_due(self.policy),
             unacked=sight.unacked_due(self.policy),
             active=crew.active,
-            next_due=(
-                sight.backlog.next_due_at(self.policy.queues)
-                if self.policy and isinstance(sight.backlog, Backlog)
-                else None
-            ),
+            next_due=sight.next_due(self.policy) if self.policy else None,
+            held_for_later=bool(self.policy and sight.held_for_later(self.policy)),
             spec_replicas=deployment.spec_replicas,
             other_scaler=sight.other_scaler,
             foreign_write=self._foreign_write(deployment, sight.at),
@@ -311,25 +312,12 @@ class Pool:
         said = report.drain
         return replace(report, drain=Plan(leaving=self.leaving, reason=said.reason, message=said.message))
 
-    def _ready(self, sight: Sight, reason: Reason) -> tuple[Ready, str]:
-        """The most basic thing that is wrong, for the others follow from it."""
-        policy = self.policy
-        if self.celery.invalid is not None or policy is None:
-            kept = "the last valid spec is followed" if policy else "nothing is scaled"
-            return Ready.INVALID_SPEC, f"{self.celery.invalid}; {kept}"
-        if sight.trouble is not None:
-            return Ready.FORBIDDEN, sight.trouble.sentence
-        if sight.deployment is None:
-            return Ready.DEPLOYMENT_NOT_FOUND, f"there is no Deployment {policy.deployment} in this namespace"
-        if reason is Reason.OTHER_SCALER:
-            return Ready.OTHER_SCALER, f"{sight.other_scaler} scales {policy.deployment} too: delete one"
-        failure = (
-            sight.backlog
-            if isinstance(sight.backlog, BrokerFailure)
-            else sight.backlog.failure(policy.queues)
-        )
-        if failure is not None:
-            return failure.reason, failure.sentence
-        queues = "queue" if len(policy.queues) == 1 else "queues"
-        follows = "is watched in shadow against" if policy.mode is Mode.SHADOW else "follows"
-        return Ready.WATCHING, f"{policy.deployment} {follows} the {queues} {', '.join(policy.queues)}"
+
+def _open_question(sight: Sight, policy: Policy, observation: Observation) -> bool:
+    """Whether workers' answers may change the decision: they know of tasks what the broker does not tell."""
+    demand, spec = observation.demand, observation.spec_replicas
+    if demand.exact is not None or demand.high is None:
+        return False
+    least = max(policy.min_replicas, math.ceil(demand.low / policy.average_value))
+    most = min(policy.max_replicas, math.ceil(demand.high / policy.average_value))
+    return least < spec or not demand.low or (sight.unsettled(policy) and least == spec < most)

@@ -6,21 +6,23 @@ unknown. It is filled by `scaler.loop`; `scaler.pool.pool` judges by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from scaler.broker.backlog import Backlog, BrokerFailure
 from scaler.cluster.objects import ClusterFailure, Deployment, Pod
 from scaler.contract import Policy
-from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.count import NOTHING, UNKNOWN, Count
 from scaler.pool.crew import BOOT_SECONDS, FRESH_SECONDS, Crew, Rest, crew_of, node_of
 from scaler.pool.drain import Leaving
 from scaler.pool.flow import Flow
-from scaler.workers.answers import Answers, Heard
+from scaler.workers.answers import Answers, Heard, HeldTasks
 
 CLOCK_SECONDS: Final = 5.0
 """By how much the clocks of nodes may differ."""
+DECLARE_SECONDS: Final = 30.0
+"""Time after a worker's start by which it has declared its queues, where the broker knows such a thing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +50,16 @@ class Sight:
         return self.backlog.queued_due(policy.queues)
 
     def unacked_due(self, policy: Policy | None) -> Count:
-        """Without those that no worker can do yet: stranded ones, until the broker gives them back."""
+        """Without those that no worker can do yet: stranded ones, until the broker gives them back.
+
+        Where the broker only counts what workers hold, their answers tell what of it is due: as much as
+        they say, and whatever they do not speak of. A task that moves in between counts twice, never not.
+        """
         if policy is None or not isinstance(self.backlog, Backlog):
             return UNKNOWN
+        if self.backlog.counts_only:
+            held = self.backlog.delivered_due(policy.queues)
+            return _between(self._said(HeldTasks.unacked_due), held, self._said(HeldTasks.not_due).low)
         late = self._stranded_before()
         back = self.at - self.visibility_seconds
         waiting = 0
@@ -59,19 +68,74 @@ class Sight:
             waiting = self.backlog.taken_before(queues, late) - self.backlog.taken_before(queues, back)
         return self.backlog.delivered_due(policy.queues).less(max(0, waiting))
 
+    def unsettled(self, policy: Policy) -> bool:
+        """Workers hold messages of which only they can say whether they are due."""
+        if not isinstance(self.backlog, Backlog) or not self.backlog.counts_only:
+            return False
+        return self.backlog.delivered_due(policy.queues).high != 0
+
+    def not_due(self, policy: Policy) -> Count:
+        if not isinstance(self.backlog, Backlog):
+            return UNKNOWN
+        if not self.backlog.counts_only:
+            return self.backlog.not_due(policy.queues)
+        held = self.backlog.delivered_due(policy.queues)
+        said = _between(self._said(HeldTasks.not_due), held, self._said(HeldTasks.unacked_due).low)
+        return said + self.backlog.delayed.of(policy.queues)
+
+    def next_due(self, policy: Policy) -> float | None:
+        """When the first of those will be due, as far as that is known."""
+        if not isinstance(self.backlog, Backlog):
+            return None
+        known = [tasks.next_due for tasks in self.answers.tasks.values()] if self.backlog.counts_only else []
+        known.append(self.backlog.next_due_at(policy.queues))
+        return min((at for at in known if at is not None), default=None)
+
+    def held_for_later(self, policy: Policy) -> bool:
+        """Workers hold tasks that are not due, and that nobody could tell from due ones without them."""
+        return self.unsettled(policy) and self._said(HeldTasks.not_due).low > 0
+
+    def missing(self, policy: Policy) -> tuple[str, ...]:
+        """Queues that the broker says do not exist."""
+        if not isinstance(self.backlog, Backlog):
+            return ()
+        return tuple(queue for queue in policy.queues if queue in self.backlog.missing)
+
+    def lost(self, policy: Policy) -> tuple[str, ...]:
+        """Those that should, as workers that consume from them have run for long enough to declare them."""
+        runs = any(
+            pod.running_since is not None and self.at - pod.running_since > DECLARE_SECONDS
+            for pod in self.pods
+            if not pod.terminating
+        )
+        return self.missing(policy) if runs else ()
+
     def stranded(self, policy: Policy) -> int | None:
         """Messages whose worker is gone; at least so many, for only the oldest are looked at."""
         if not isinstance(self.backlog, Backlog) or self.backlog.unacked is None:
             return None
+        if self.backlog.counts_only:
+            return 0
         late = self._stranded_before()
         return None if late is None else self.backlog.taken_before(policy.queues, late)
 
-    def tasks_due(self, policy: Policy) -> frozenset[str] | None:
-        """Ids of the due tasks that workers hold by the broker's account; None where some may be missing."""
+    def all_spoken_of(self, policy: Policy) -> bool:
+        """Whether the workers that answered hold whatever the broker has as delivered, as far as is known."""
         backlog = self.backlog
         if not isinstance(backlog, Backlog) or backlog.unacked is None or not backlog.unacked.complete:
-            return None
-        return backlog.tasks_due(policy.queues)
+            return False
+        spoken_of: set[str] = set()
+        for tasks in self.answers.tasks.values():
+            spoken_of |= tasks.running | tasks.reserved
+        if not backlog.counts_only:
+            return spoken_of.issuperset(backlog.tasks_due(policy.queues))
+        held = backlog.delivered_due(policy.queues).high
+        said = self._said(HeldTasks.unacked_due) + self._said(HeldTasks.not_due)
+        return held is not None and held <= said.low
+
+    def _said(self, of: Callable[[HeldTasks, float], Count]) -> Count:
+        """What all workers that answered say together."""
+        return sum((of(tasks, self.at) for tasks in self.answers.tasks.values()), NOTHING)
 
     def _stranded_before(self) -> float | None:
         """Who took a message before this is no more; None where workers may be there that nobody sees."""
@@ -124,6 +188,13 @@ class Sight:
             quiet_since=quiet_since,
             at=self.at,
         )
+
+
+def _between(said: Count, held: Count, others: int) -> Count:
+    """At least what workers say; at most that, and whatever the broker has beside it and `others`."""
+    if held.high is None or said.high is None:
+        return Count(said.low, None)
+    return Count(said.low, max(said.high, held.high - others))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

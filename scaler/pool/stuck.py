@@ -62,19 +62,12 @@ def _nothing_since(pod: Pod, heard: Heard, rest: Rest | None, at: float) -> floa
     return max(rest.since, pod.running_since)
 
 
-def stuck(
-    suspected: Collection[str], answers: Answers, *, tasks_due: Collection[str] | None
-) -> frozenset[str]:
+def stuck(suspected: Collection[str], answers: Answers, *, all_spoken_of: bool) -> frozenset[str]:
     """Those of the suspects that certainly hold nothing.
 
-    `tasks_due` are the tasks that workers hold by the broker's account; None where that is not known.
+    `all_spoken_of` is whether workers speak of every task that the broker has as delivered.
     """
-    if not suspected or tasks_due is None or not answers.asked:
-        return frozenset()
-    spoken_of: set[str] = set()
-    for tasks in answers.tasks.values():
-        spoken_of |= tasks.running | tasks.reserved
-    if not spoken_of.issuperset(tasks_due):
+    if not suspected or not all_spoken_of or not answers.asked:
         return frozenset()
     return frozenset(
         pod

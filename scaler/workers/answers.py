@@ -38,6 +38,15 @@ class HeldTasks:
             return Count.exactly(held)
         return Count(held + 1, held + self.scheduled)
 
+    def unacked_due(self, at: float) -> Count:
+        """Of those, the ones that the broker still has as delivered."""
+        return self.due(at).less(len(self.acknowledged))
+
+    def not_due(self, at: float) -> Count:
+        if self.next_due is None or self.next_due > at:
+            return Count.exactly(self.scheduled)
+        return Count(0, self.scheduled - 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:

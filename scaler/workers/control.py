@@ -30,6 +30,8 @@ ANSWER_SECONDS: Final = 1.0
 """How long workers may take to answer. They need milliseconds, unless their main process is blocked."""
 STEER_SECONDS: Final = 2.5
 """How long the answer may take that workers did as told: gevent workers look up every 2 s only."""
+IDLE_SECONDS: Final = 45.0
+"""Time without a call after which the connection is given up: RabbitMQ expects a sign of life each minute."""
 CALL_SECONDS: Final = 6.0
 """How long any call may take, with a broker that hangs and with the calls before it."""
 LONG_LIST: Final = 1_000
@@ -53,6 +55,7 @@ class WorkerControl:
         self._clock = clock
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker-control")
         self._long_lists: dict[str, _Scheduled] = {}
+        self._idle: asyncio.TimerHandle | None = None
 
     async def tasks(self, nodes: Collection[str]) -> Mapping[str, HeldTasks]:
         """What each of these workers holds, in one round trip."""
@@ -85,14 +88,27 @@ class WorkerControl:
 
     async def close(self) -> None:
         """Leave nothing of ours in the broker, within a second."""
+        self._used()
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._mailbox.close)
         self._thread.shutdown(wait=False)
         await asyncio.wait({closing}, timeout=1.0)
 
+    def _used(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _rest(self) -> None:
+        self._thread.submit(self._mailbox.close)
+
     async def _call(self, act: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        self._used()
         try:
             async with asyncio.timeout(CALL_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, act)
+                result = await loop.run_in_executor(self._thread, act)
+            self._idle = loop.call_later(IDLE_SECONDS, self._rest)
+            return result
         except TimeoutError:
             sentence = f"workers could not be asked within {CALL_SECONDS:g} s: the broker hangs"
             raise ControlUnavailable(sentence) from None

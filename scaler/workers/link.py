@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from scaler.broker.redis_url import RedisUrl, redis_url
+from scaler.broker.url import BrokerUrl, UrlFile, UrlUnusable
 
 
 class ControlUnavailable(Exception):  # noqa: N818  # a fact about the broker
@@ -20,11 +19,11 @@ class ControlUnavailable(Exception):  # noqa: N818  # a fact about the broker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    url_file: Path
-    """Holds the URL that Celery uses; a mounted Secret, so it is read again for every use."""
+    url_file: UrlFile
+    """Holds the URL that Celery uses."""
     name: str
-    """Names the one queue for answers: the same after a restart, and no other scaler's on this broker.
-    Two that share a name take each other's answers, and both find their workers silent."""
+    """Names the queues for answers and events: no other scaler's on this broker. On Redis, where a queue
+    outlives its process, two that share a name take each other's answers."""
     transport_options: Mapping[str, Any] = field(default_factory=dict)
     """The app's `broker_transport_options`; those that name channels and keys are taken over."""
     control_exchange: str = "celery"
@@ -32,15 +31,12 @@ class Link:
     event_exchange: str = "celeryev"
     """The app's setting of that name. Where it differs from the app's, no heartbeat is heard."""
 
-    def read_url(self) -> RedisUrl:
+    def read_url(self) -> BrokerUrl:
         """Raises ControlUnavailable."""
         try:
-            return redis_url(self.url_file.read_text())
-        except OSError as error:
-            sentence = f"the file with the broker's URL cannot be read: {error.strerror}"
-            raise ControlUnavailable(sentence) from error
-        except ValueError as error:
-            raise ControlUnavailable(str(error)) from None
+            return self.url_file.broker()
+        except UrlUnusable as unusable:
+            raise ControlUnavailable(unusable.sentence) from unusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +47,3 @@ class Command:
     nodes: frozenset[str]
     """Who is to carry it out; never everybody, so that another app's workers on the exchange do not."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-def tls_options(url: RedisUrl) -> dict[str, object]:
-    """What the query of a `rediss://` URL says, in redis-py's words."""
-    # kombu takes CERT_REQUIRED and required alike (kombu/utils/url.py).
-    verify = url.options.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
-    files = {name: url.options[name] for name in _TLS_FILES if name in url.options}
-    return {"ssl_cert_reqs": verify, "ssl_check_hostname": verify == "required", **files}
-
-
-_TLS_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")

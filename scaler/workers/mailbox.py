@@ -1,80 +1,77 @@
-"""Speaks kombu, and no other file does: commands to Celery workers, their answers, the events they send.
+"""Asks Celery workers and hears their events by kombu, whichever broker is between.
 
 It owns the protocol of Celery's remote control (kombu/pidbox.py) and of its events. Everything here
 blocks, within its deadline: `scaler.workers.control` and `scaler.workers.heartbeats` give it threads. Nothing
 is queued for a worker that is away: who still wants a command sends it again.
 
 What it refuses: to retry for ever, as kombu's own Mailbox does where the broker is down; to accept
-anything but JSON; to touch a message of the app. A kombu consumer hands messages that wait for their
-acknowledgement back to their queues once *its own* visibility timeout is over, so the keys of that book are
-named apart here.
+anything but JSON; to touch a message of the app.
+
+Connections and queues are made in `scaler.workers.over_redis` and `scaler.workers.over_amqp`, each loaded
+only where its broker is there. No other file imports kombu.
 """
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar, cast
 
-from kombu.connection import Connection
-from kombu.entity import Exchange, Queue
-from kombu.exceptions import KombuError
+from kombu.entity import Queue
 from kombu.messaging import Consumer, Producer
-from kombu.transport import redis as kombu_redis
 
-from scaler.broker.redis_url import RedisUrl
-from scaler.workers.link import Command, ControlUnavailable, Link, tls_options
+from scaler.broker.url import AmqpUrl, BrokerUrl
+from scaler.workers.link import Command, ControlUnavailable, Link
 
-CONNECT_SECONDS: Final = 1.5
 ANSWER_SECONDS: Final = 1.5
-"""How long one command to the broker may take. The workers' answers have the deadline of the call."""
+"""How long the broker may take for one command. The workers' answers have the deadline of the call."""
 DRAIN_SECONDS: Final = 0.25
 """How long one look for messages blocks; the bound on how late a deadline or a close is noticed."""
 
-_APPS_OPTIONS: Final = ("global_keyprefix", "fanout_prefix", "fanout_patterns", "sep")
-"""Of the app's `broker_transport_options`, those that name channels and keys. No other is taken over."""
-_OWN_OPTIONS: Final[Mapping[str, object]] = {
-    "unacked_key": "celery-fleet.unacked",
-    "unacked_index_key": "celery-fleet.unacked_index",
-    "unacked_mutex_key": "celery-fleet.unacked_mutex",
-    "unacked_restore_throttle": 10**9,
-    "socket_connect_timeout": CONNECT_SECONDS,
-    "socket_timeout": ANSWER_SECONDS,
-    # A peer that vanished is noticed by the kernel, after 11 s: Redis sends a subscriber nothing when
-    # nothing is published, so silence alone says nothing.
-    "socket_keepalive": True,
-    "socket_keepalive_options": {
-        getattr(socket, name): value
-        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3))
-        if hasattr(socket, name)
-    },
-    "health_check_interval": 0,
-}
-
-_FAILURES: Final = (
-    KombuError,
-    *kombu_redis.Transport.connection_errors,
-    *kombu_redis.Transport.channel_errors,
-)
 _T = TypeVar("_T")
 _MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError)
 """What kombu lets through where bytes on a channel or in a list are not one of its messages."""
 
 
+class Wire(Protocol):
+    """What a broker has of its own; a module each. All raise one of FAILURES."""
+
+    FAILURES: tuple[type[BaseException], ...]
+    NOBODY_LISTENS: tuple[type[BaseException], ...]
+    """Of those, what a command meets that no worker ever declared the exchange for."""
+    PUBLISHING: Mapping[str, Any]
+    """Options of each command."""
+
+    def connect(self, link: Link, url: Any) -> Any: ...
+    def control_exchange(self, link: Link, channel: Any) -> str: ...
+    def answers(self, link: Link, channel: Any) -> Queue: ...
+    def leave(self, answers: Queue) -> None: ...
+    def events(self, link: Link) -> Queue: ...
+    def keep_alive(self, connection: Any) -> None: ...
+
+
+def wire_for(url: BrokerUrl) -> Wire:
+    if isinstance(url, AmqpUrl):
+        from scaler.workers import over_amqp
+
+        return cast(Wire, over_amqp)
+    from scaler.workers import over_redis
+
+    return cast(Wire, over_redis)
+
+
 class Mailbox:
     """Sends commands and collects answers; to be used by one thread at a time.
 
-    It connects when first needed, and anew after a failure or where the file has another URL. Answers
-    come through one list, named by the link and not by a random number as in kombu's Mailbox: who is
-    killed leaves at most the answers under way, in a list that the next one of that name empties.
+    It connects when first needed, and anew after a failure or where the file has another URL. Answers come
+    through one queue, of which who is killed leaves nothing or what the next one of that name empties.
     """
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._url: RedisUrl | None = None
+        self._url: BrokerUrl | None = None
         self._line: _Line | None = None
 
     def ask(self, commands: Sequence[Command], seconds: float) -> list[dict[str, object]]:
@@ -82,11 +79,12 @@ class Mailbox:
 
         A worker carries out the commands in their order. Raises ControlUnavailable.
         """
-        return self._with_line(lambda line: line.ask(commands, seconds), seconds)
+        nobody: list[dict[str, object]] = [{} for _ in commands]
+        return self._with_line(lambda line: line.ask(commands, seconds), seconds, nobody)
 
     def tell(self, commands: Sequence[Command]) -> None:
         """Send without asking for an answer. Raises ControlUnavailable."""
-        self._with_line(lambda line: line.tell(commands), 0)
+        self._with_line(lambda line: line.tell(commands), 0, None)
 
     def close(self) -> None:
         """Leave nothing in the broker, if it can be reached."""
@@ -94,7 +92,8 @@ class Mailbox:
         if line is not None:
             line.close()
 
-    def _with_line(self, act: Callable[[_Line], _T], seconds: float) -> _T:
+    def _with_line(self, act: Callable[[_Line], _T], seconds: float, nobody: _T) -> _T:
+        """What `act` returns, or `nobody` where no worker has ever listened to commands."""
         url = self._link.read_url()
         if url != self._url:
             self.close()
@@ -106,10 +105,12 @@ class Mailbox:
                 if self._line is None:
                     self._line = _Line(self._link, url)
                 return act(self._line)
-            except _FAILURES as error:
+            except wire_for(url).FAILURES as error:
                 line, self._line = self._line, None
                 if line is not None:
                     line.drop()
+                if isinstance(error, wire_for(url).NOBODY_LISTENS):
+                    return nobody
                 # A connection from an earlier call may have died since; a new one says how things are.
                 if stale and time.monotonic() <= deadline + ANSWER_SECONDS:
                     stale = False
@@ -120,20 +121,14 @@ class Mailbox:
 class _Line:
     """One connection with the consumer of the answers. Raises what kombu raises."""
 
-    def __init__(self, link: Link, url: RedisUrl) -> None:
+    def __init__(self, link: Link, url: BrokerUrl) -> None:
         self._answers: dict[str, dict[str, object]] = {}
-        self._connection = _connect(link, url)
+        self._wire = wire_for(url)
+        self._connection = self._wire.connect(link, url)
         try:
             channel = self._connection.channel()
-            exchange = f"{link.control_exchange}.pidbox"
-            # Declaring writes nothing to Redis; without it kombu takes the exchange for a direct one.
-            self._to_workers = Exchange(exchange, "fanout", channel, durable=False, delivery_mode="transient")
-            self._to_workers.declare()
-            # The default exchange needs no binding, of which kombu's Mailbox leaves one per killed caller.
-            name = f"celery-fleet.{link.name}.reply.{exchange}"
-            self._queue = Queue(name, Exchange(""), name, channel, durable=False, auto_delete=True)
-            self._queue.declare()
-            self._queue.purge()
+            self._to_workers = self._wire.control_exchange(link, channel)
+            self._queue = self._wire.answers(link, channel)
             self._producer = Producer(channel, auto_declare=False)
             _consume(channel, self._queue, self._take)
         except BaseException:
@@ -173,19 +168,20 @@ class _Line:
             message["reply_to"] = {"exchange": "", "routing_key": self._queue.name}
         self._producer.publish(
             message,
-            exchange=self._to_workers.name,
+            exchange=self._to_workers,
             serializer="json",
             headers={"clock": 0, "expires": 0},
             retry=False,
+            **self._wire.PUBLISHING,
         )
 
     def close(self) -> None:
-        with suppress(*_FAILURES):
-            self._queue.delete()
+        with suppress(*self._wire.FAILURES):
+            self._wire.leave(self._queue)
         self.drop()
 
     def drop(self) -> None:
-        _drop(self._connection)
+        _drop(self._wire, self._connection)
 
     def _take(self, body: object, message: Any) -> None:
         answers = self._answers.get(message.headers.get("ticket"))
@@ -198,27 +194,26 @@ class EventStream:
 
     def __init__(self, link: Link) -> None:
         self.url = link.read_url()
+        self._wire = wire_for(self.url)
         self._events: list[Mapping[str, object]] = []
         connection = None
         try:
-            connection = self._connection = _connect(link, self.url)
-            exchange = Exchange(link.event_exchange, "fanout", durable=False)
-            name = f"{link.event_exchange}.celery-fleet.{link.name}"
-            queue = Queue(name, exchange, "worker.#", durable=False, auto_delete=True)
-            _consume(connection.channel(), queue, self._take)
-            # Subscribed only once drained: kombu sends PSUBSCRIBE when it first polls.
+            connection = self._connection = self._wire.connect(link, self.url)
+            _consume(connection.channel(), self._wire.events(link), self._take)
+            # On Redis subscribed only once drained: kombu sends PSUBSCRIBE when it first polls.
             _drain(connection, 0.01)
-        except _FAILURES as error:
+        except self._wire.FAILURES as error:
             if connection is not None:
-                _drop(connection)
+                _drop(self._wire, connection)
             raise ControlUnavailable(_sentence(self.url, error)) from error
 
     def read(self) -> list[Mapping[str, object]]:
         """What has come, waiting for it for at most DRAIN_SECONDS."""
         self._events = []
         try:
+            self._wire.keep_alive(self._connection)
             _drain(self._connection, DRAIN_SECONDS)
-        except _FAILURES as error:
+        except self._wire.FAILURES as error:
             raise ControlUnavailable(_sentence(self.url, error)) from error
         return self._events
 
@@ -226,50 +221,12 @@ class EventStream:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _drop(self._connection)
+        _drop(self._wire, self._connection)
 
     def _take(self, body: object, _: object) -> None:
         # A worker started with `-E` sends several events as one list (celery/events/dispatcher.py).
         events = body if isinstance(body, list) else [body]
         self._events.extend(event for event in events if isinstance(event, dict))
-
-
-class _RedisConnection(kombu_redis.Channel.connection_class):  # type: ignore[valid-type,misc]  # untyped
-    def __init__(self, **options: Any) -> None:
-        # RESP3's HELLO is refused by Redis before 6 (redis/redis-py#4052).
-        super().__init__(**options | {"protocol": 2})
-
-
-class _RedisSSLConnection(kombu_redis.Channel.connection_class_ssl):  # type: ignore[valid-type,misc]  # untyped
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"protocol": 2})
-
-
-class _Channel(kombu_redis.Channel):
-    connection_class = _RedisConnection  # type: ignore[assignment]  # untyped
-    connection_class_ssl = _RedisSSLConnection  # type: ignore[assignment]  # untyped
-
-
-class _Transport(kombu_redis.Transport):
-    Channel = _Channel
-
-
-def _connect(link: Link, url: RedisUrl) -> Any:
-    connection = Connection(
-        transport=_Transport,
-        hostname=url.host,
-        port=url.port,
-        virtual_host=str(url.database),
-        userid=url.username,
-        password=url.password,
-        ssl=tls_options(url) if url.tls else False,
-        transport_options={
-            **{name: value for name, value in link.transport_options.items() if name in _APPS_OPTIONS},
-            **_OWN_OPTIONS,
-        },
-    )
-    # One try: who waits for how long before the next one is the caller's business.
-    return connection.ensure_connection(max_retries=0)
 
 
 def _drain(connection: Any, seconds: float) -> None:
@@ -281,9 +238,14 @@ def _drain(connection: Any, seconds: float) -> None:
         time.sleep(0.001)  # whatever keeps failing at once must not turn into a busy loop
 
 
-def _drop(connection: Any) -> None:
-    with suppress(*_FAILURES, *_MALFORMED):
+def _drop(wire: Wire, connection: Any) -> None:
+    failures: tuple[type[BaseException], ...] = (*wire.FAILURES, *_MALFORMED)
+    try:
         connection.release()
+    except failures:
+        # One that cannot say goodbye is closed without.
+        with suppress(*failures):
+            connection.collect()
 
 
 def _consume(channel: Any, queue: Queue, take: Callable[[Any, Any], None]) -> None:
@@ -292,6 +254,6 @@ def _consume(channel: Any, queue: Queue, take: Callable[[Any, Any], None]) -> No
     Consumer(channel, [queue], callbacks=[take], **options).consume()
 
 
-def _sentence(url: RedisUrl, error: BaseException) -> str:
+def _sentence(url: BrokerUrl, error: BaseException) -> str:
     said = url.without_password(str(error))[:200] or f"no answer within {ANSWER_SECONDS:g} s"
     return f"workers cannot be asked through {url}: {said}"

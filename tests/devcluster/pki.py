@@ -72,21 +72,21 @@ def ensure(state: State) -> None:
 
 def _make_all(folder: Path) -> None:
     folder.chmod(0o700)
-    _certificate(folder, "ca", "devcluster-ca", None, AUTHORITY, signer=None)
-    _certificate(folder, "front-proxy-ca", "devcluster-front-proxy-ca", None, AUTHORITY, None)
+    certificate(folder, "ca", "devcluster-ca", None, AUTHORITY, signer=None)
+    certificate(folder, "front-proxy-ca", "devcluster-front-proxy-ca", None, AUTHORITY, None)
     client = f"{LEAF}extendedKeyUsage=clientAuth\n"
-    _certificate(folder, "front-proxy", "front-proxy-client", None, client, "front-proxy-ca")
+    certificate(folder, "front-proxy", "front-proxy-client", None, client, "front-proxy-ca")
     server = f"{LEAF}extendedKeyUsage=serverAuth\nsubjectAltName={','.join(SERVER_NAMES)}\n"
-    _certificate(folder, "server", "kube-apiserver", None, server, "ca")
+    certificate(folder, "server", "kube-apiserver", None, server, "ca")
     for name, (user, group) in CLIENTS.items():
-        _certificate(folder, name, user, group, client, "ca")
+        certificate(folder, name, user, group, client, "ca")
     curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
     private, public = folder / "service-account.key", folder / "service-account.pub"
     run(["openssl", "genpkey", *curve, "-out", private])
     run(["openssl", "pkey", "-in", private, "-pubout", "-out", public])
 
 
-def _certificate(
+def certificate(
     folder: Path, name: str, user: str, group: str | None, extensions: str, signer: str | None
 ) -> None:
     organisation = f"O={group}\n" if group else ""

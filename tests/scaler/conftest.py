@@ -11,10 +11,13 @@ from kombu.connection import Connection
 from redis import Redis
 
 from scaler import contract
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.broker.redis_layout import Layout
+from scaler.broker.url import UrlFile
+from scaler.workers.link import Link
 from tests.conftest import Kubectl, RedisServer
 from tests.definition import define
+from tests.scaler.brokers import Place, on_rabbitmq, on_redis
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
 from tests.scaler.workers import CeleryWorkers
@@ -28,8 +31,8 @@ def url_file(redis_server: RedisServer, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def broker(url_file: Path) -> AsyncIterator[RedisBroker]:
-    reader = RedisBroker(url_file, Layout())
+async def broker(url_file: Path) -> AsyncIterator[BrokerByUrl]:
+    reader = BrokerByUrl(UrlFile(url_file), Layout())
     yield reader
     await reader.close()
 
@@ -52,10 +55,24 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    workers = CeleryWorkers(redis_server.url, tmp_path)
+def place(request: pytest.FixtureRequest) -> Place:
+    """Redis, unless the test is parametrized `everywhere`."""
+    kind = getattr(request, "param", "redis")
+    if kind == "redis":
+        return on_redis(request.getfixturevalue("redis_server"))
+    return on_rabbitmq(request.getfixturevalue("vhost"), kind)
+
+
+@pytest.fixture
+def workers(place: Place, tmp_path: Path) -> Iterator[CeleryWorkers]:
+    workers = CeleryWorkers(place.url, tmp_path, place.settings)
     yield workers
     workers.stop()
+
+
+@pytest.fixture
+def link(place: Place, tmp_path: Path) -> Link:
+    return Link(url_file=place.url_file(tmp_path), name="test")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaler.broker.backlog import Backlog, BrokerFailure
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 
 
 def point(url_file: Path, url: str) -> None:
@@ -21,11 +21,11 @@ def pointed_at(url_file: Path) -> str:
     return url_file.read_text().strip().removeprefix("redis://")
 
 
-async def read(broker: RedisBroker, *queues: str) -> Backlog:
+async def read(broker: BrokerByUrl, *queues: str) -> Backlog:
     return await broker.read(queues, time.time())
 
 
-async def failure_of(broker: RedisBroker, *queues: str) -> BrokerFailure:
+async def failure_of(broker: BrokerByUrl, *queues: str) -> BrokerFailure:
     with pytest.raises(BrokerFailure) as caught:
         await broker.read(queues, time.time())
     return caught.value

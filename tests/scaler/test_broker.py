@@ -7,14 +7,14 @@ import time
 from celery import Celery
 from redis import Redis
 
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.contract import Ready
 from scaler.pool.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
 
 
-async def test_nothing_there_is_a_zero_that_was_read(broker: RedisBroker) -> None:
+async def test_nothing_there_is_a_zero_that_was_read(broker: BrokerByUrl) -> None:
     """An empty list has no key, and that reads as 0."""
     backlog = await read(broker, "sums")
 
@@ -22,7 +22,7 @@ async def test_nothing_there_is_a_zero_that_was_read(broker: RedisBroker) -> Non
     assert backlog.failure(["sums"]) is None
 
 
-async def test_messages_of_all_priorities_count(broker: RedisBroker, redis_server: RedisServer) -> None:
+async def test_messages_of_all_priorities_count(broker: BrokerByUrl, redis_server: RedisServer) -> None:
     """Celery spreads ten priorities over four lists; the queue's length is their sum."""
     with Celery("sums", broker=redis_server.url) as app:
         for priority in range(10):
@@ -36,7 +36,7 @@ async def test_messages_of_all_priorities_count(broker: RedisBroker, redis_serve
     assert backlog.queued(["sums", "mails"]) == Count(11, 11)
 
 
-async def test_one_tick_is_one_round_trip(broker: RedisBroker, redis: Redis) -> None:
+async def test_one_tick_is_one_round_trip(broker: BrokerByUrl, redis: Redis) -> None:
     """1,000 queues are asked for in one write; the server sees them in a handful of reads."""
     queues = [f"q{number}" for number in range(1000)]
     await broker.read(queues, time.time())
@@ -49,7 +49,7 @@ async def test_one_tick_is_one_round_trip(broker: RedisBroker, redis: Redis) -> 
     assert reads < 40, "Redis reads 16 kB at a time, and 4,000 LLEN are about 130 kB"
 
 
-async def test_wrong_type_makes_one_queue_unknown(broker: RedisBroker, redis: Redis) -> None:
+async def test_wrong_type_makes_one_queue_unknown(broker: BrokerByUrl, redis: Redis) -> None:
     """The other queues stay exact, and the sentence names the key."""
     redis.set("mails\x06\x163", "no list")
     redis.lpush("mails", "x")
@@ -65,7 +65,7 @@ async def test_wrong_type_makes_one_queue_unknown(broker: RedisBroker, redis: Re
     assert (failure.reason, "mails" in failure.sentence) == (Ready.BROKER_UNREADABLE, True)
 
 
-async def test_one_connection_is_used(broker: RedisBroker, redis: Redis) -> None:
+async def test_one_connection_is_used(broker: BrokerByUrl, redis: Redis) -> None:
     """However many ticks and failures, Redis sees one client of the scaler."""
     for _ in range(5):
         await read(broker, "sums")

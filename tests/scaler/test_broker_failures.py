@@ -14,8 +14,10 @@ import pytest
 from redis import Redis
 
 from scaler.broker.backlog import Backlog, BrokerFailure
-from scaler.broker.redis_broker import ANSWER_SECONDS, RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
+from scaler.broker.redis_connection import ANSWER_SECONDS
 from scaler.broker.redis_layout import Layout
+from scaler.broker.url import UrlFile
 from scaler.contract import Ready
 from scaler.pool.count import UNKNOWN, Count
 from tests.conftest import RedisServer, free_port
@@ -23,7 +25,7 @@ from tests.scaler.reading import failure_of, point, pointed_at, read
 
 
 async def test_restart_of_redis_is_met_by_a_new_connection(
-    broker: RedisBroker, redis_server: RedisServer
+    broker: BrokerByUrl, redis_server: RedisServer
 ) -> None:
     """A connection that died between two ticks costs neither tick."""
     await read(broker, "sums")
@@ -34,7 +36,7 @@ async def test_restart_of_redis_is_met_by_a_new_connection(
 
 
 async def test_refused_connection_is_unreachable_and_comes_back(
-    broker: RedisBroker, redis_server: RedisServer
+    broker: BrokerByUrl, redis_server: RedisServer
 ) -> None:
     """Nothing is known while Redis is away, and the first read after it is a good one."""
     redis_server.stop()
@@ -52,7 +54,7 @@ async def test_black_hole_is_unreachable_in_time(url_file: Path) -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         point(url_file, f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
-        reader = RedisBroker(url_file, Layout())
+        reader = BrokerByUrl(UrlFile(url_file), Layout())
         begin = time.monotonic()
         failure = await failure_of(reader, "sums")
 
@@ -62,7 +64,7 @@ async def test_black_hole_is_unreachable_in_time(url_file: Path) -> None:
 
 
 async def test_stopped_process_is_unreachable_and_comes_back(
-    broker: RedisBroker, redis_server: RedisServer
+    broker: BrokerByUrl, redis_server: RedisServer
 ) -> None:
     """A Redis that hangs with its connections open is told from one that is idle."""
     await read(broker, "sums")
@@ -79,7 +81,9 @@ async def test_name_that_does_not_resolve_is_unreachable(url_file: Path) -> None
     """A wrong host name is said in a sentence."""
     point(url_file, "redis://nobody.invalid:6379/0")
 
-    assert (await failure_of(RedisBroker(url_file, Layout()), "sums")).reason is Ready.BROKER_UNREACHABLE
+    assert (
+        await failure_of(BrokerByUrl(UrlFile(url_file), Layout()), "sums")
+    ).reason is Ready.BROKER_UNREACHABLE
 
 
 async def scripted(url_file: Path, replies: list[bytes]) -> BrokerFailure | Backlog:
@@ -102,7 +106,7 @@ async def scripted(url_file: Path, replies: list[bytes]) -> BrokerFailure | Back
 
     port = free_port()
     point(url_file, f"redis://127.0.0.1:{port}/0")
-    reader = RedisBroker(url_file, Layout(priority_steps=(0,)))
+    reader = BrokerByUrl(UrlFile(url_file), Layout(priority_steps=(0,)))
     async with await asyncio.start_server(answer, "127.0.0.1", port):
         try:
             return await reader.read(["sums"], time.time())
@@ -161,7 +165,7 @@ async def test_huge_length_is_a_number(url_file: Path) -> None:
 async def test_password_is_needed_wrong_rotated_and_never_told(url_file: Path, redis: Redis) -> None:
     """A Secret that changes is read again without a restart, and no sentence holds what is in it."""
     base = pointed_at(url_file)
-    reader = RedisBroker(url_file, Layout())
+    reader = BrokerByUrl(UrlFile(url_file), Layout())
     await read(reader, "sums")
     redis.config_set("requirepass", "s3cret-marker")
     redis.client_kill_filter(_type="normal", skipme=True)
@@ -184,7 +188,7 @@ async def test_user_without_rights_is_refused(url_file: Path, redis: Redis) -> N
         "scaler", enabled=True, passwords=["+pw"], keys=["sums*", "unacked"], commands=["+@all"]
     )
     point(url_file, f"redis://scaler:pw@{pointed_at(url_file)}")
-    reader = RedisBroker(url_file, Layout())
+    reader = BrokerByUrl(UrlFile(url_file), Layout())
     backlog = await read(reader, "sums", "mails")
     await reader.close()
 
@@ -197,25 +201,25 @@ async def test_user_without_rights_is_refused(url_file: Path, redis: Redis) -> N
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("amqp://u:pw-marker@h:5672//", "redis:// or rediss://, not amqp", id="another broker"),
+        pytest.param("kafka://u:pw-marker@h:9092//", "amqp:// or amqps://, not kafka", id="another broker"),
         pytest.param("redis://:pw-marker@h:port/0", "form", id="a port that is no number"),
         pytest.param("redis://:pw-marker@h:6379/zero", "form", id="a database that is no number"),
-        pytest.param("pw-marker", "redis:// or rediss://", id="no URL at all"),
-        pytest.param("", "redis:// or rediss://", id="an empty file"),
+        pytest.param("pw-marker", "must begin with redis://", id="no URL at all"),
+        pytest.param("", "must begin with redis://", id="an empty file"),
     ],
 )
 async def test_url_of_no_use_is_said_without_repeating_it(url_file: Path, text: str, words: str) -> None:
     """The sentence says what a URL looks like, and nothing of what was given."""
     point(url_file, text)
-    failure = await failure_of(RedisBroker(url_file, Layout()), "sums")
+    failure = await failure_of(BrokerByUrl(UrlFile(url_file), Layout()), "sums")
 
-    assert failure.reason is Ready.BROKER_UNREACHABLE
+    assert failure.reason is Ready.BROKER_URL_INVALID
     assert words in failure.sentence
     assert "marker" not in failure.sentence
 
 
 async def test_missing_url_file_is_unreachable(tmp_path: Path) -> None:
     """A Secret that is not there yet is an outage like another."""
-    failure = await failure_of(RedisBroker(tmp_path / "none", Layout()), "sums")
+    failure = await failure_of(BrokerByUrl(UrlFile(tmp_path / "none"), Layout()), "sums")
 
     assert failure.reason is Ready.BROKER_UNREACHABLE

@@ -9,7 +9,7 @@ from celery import Celery
 from redis import Redis
 
 from scaler.broker import not_due
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.pool.count import Count
 from tests.conftest import RedisServer
 from tests.scaler.reading import read
@@ -24,7 +24,7 @@ def send(app_url: str, *countdowns: float | None, queue: str = "sums") -> None:
 
 
 async def test_what_is_not_due_is_told_apart_in_a_list(
-    broker: RedisBroker, redis_server: RedisServer
+    broker: BrokerByUrl, redis_server: RedisServer
 ) -> None:
     """An ETA in the future is no work for now; the next one is known."""
     send(redis_server.url, None, None, IN_AN_HOUR, 2 * IN_AN_HOUR)
@@ -39,7 +39,7 @@ async def test_what_is_not_due_is_told_apart_in_a_list(
     assert abs(due_at - time.time() - IN_AN_HOUR) < 5
 
 
-async def test_what_is_not_due_becomes_due(broker: RedisBroker, redis_server: RedisServer) -> None:
+async def test_what_is_not_due_becomes_due(broker: BrokerByUrl, redis_server: RedisServer) -> None:
     """The same message, an hour later."""
     send(redis_server.url, IN_AN_HOUR)
 
@@ -50,7 +50,7 @@ async def test_what_is_not_due_becomes_due(broker: RedisBroker, redis_server: Re
 
 
 async def test_long_lists_count_as_due(
-    broker: RedisBroker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    broker: BrokerByUrl, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reading a long list each tick would cost more than it tells: nobody may rest on what is in it."""
     monkeypatch.setattr(not_due, "LIST_LOOKED_AT", 2)
@@ -63,7 +63,7 @@ async def test_long_lists_count_as_due(
     assert (backlog.queued_due(["mails"]), backlog.not_due(["mails"])) == (Count(0, 0), Count(1, 1))
 
 
-async def test_what_is_held_and_not_due_is_told_apart(broker: RedisBroker, redis: Redis) -> None:
+async def test_what_is_held_and_not_due_is_told_apart(broker: BrokerByUrl, redis: Redis) -> None:
     """One worker hoards ETAs: they are unacknowledged, and no work for now."""
     eta = "2999-01-01T00:00:00+00:00"
     entry = '[{"headers": {"id": "%s", "eta": %s}}, "", "sums"]'
@@ -79,7 +79,7 @@ async def test_what_is_held_and_not_due_is_told_apart(broker: RedisBroker, redis
     assert (backlog.taken_before(["sums"], 100.0), backlog.taken_before(["sums"], 101.0)) == (0, 1)
 
 
-async def test_idle_costs_one_round_trip_and_a_short_list_two_more(broker: RedisBroker, redis: Redis) -> None:
+async def test_idle_costs_one_round_trip_and_a_short_list_two_more(broker: BrokerByUrl, redis: Redis) -> None:
     """Bodies of a list are read only where there are any."""
     await read(broker, "sums")
     redis.config_resetstat()

@@ -16,8 +16,9 @@ from redis import Redis
 
 from scaler.broker import redis_broker as broker_module
 from scaler.broker import unacked as unacked_module
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.broker.redis_layout import layout_of
+from scaler.broker.url import UrlFile
 from scaler.contract import Ready
 from scaler.pool.count import UNKNOWN, Count
 from tests.conftest import RedisServer
@@ -49,7 +50,7 @@ def held(connection: Connection, *queues: Queue, messages: int) -> Iterator[None
             yield
 
 
-async def test_unacknowledged_messages_belong_to_their_queue(broker: RedisBroker, kombu: Connection) -> None:
+async def test_unacknowledged_messages_belong_to_their_queue(broker: BrokerByUrl, kombu: Connection) -> None:
     """One hash holds the messages of all queues; each counts for the queue it was taken from."""
     named = Queue("mails", Exchange("post", type="direct"), "urgent")
     named(kombu.default_channel).declare()
@@ -63,7 +64,7 @@ async def test_unacknowledged_messages_belong_to_their_queue(broker: RedisBroker
         assert backlog.delivered(["mails"]) == Count(2, 2)
 
 
-async def test_message_of_a_topic_widens_both_pools(broker: RedisBroker, kombu: Connection) -> None:
+async def test_message_of_a_topic_widens_both_pools(broker: BrokerByUrl, kombu: Connection) -> None:
     """Both queues got a copy under one tag: which one is held cannot be told, so each may hold it."""
     news = Exchange("news", type="topic")
     one, every = Queue("one", news, "a.*"), Queue("every", news, "#")
@@ -79,7 +80,7 @@ async def test_message_of_a_topic_widens_both_pools(broker: RedisBroker, kombu: 
         assert backlog.delivered(["one", "every"]) == Count(1, 2)
 
 
-async def test_acknowledged_messages_are_forgotten(broker: RedisBroker, redis: Redis) -> None:
+async def test_acknowledged_messages_are_forgotten(broker: BrokerByUrl, redis: Redis) -> None:
     """A tag that is gone counts no more, and what is known of it goes as well."""
     redis.hset("unacked", mapping={"t1": '["m", "", "sums"]', "t2": '["m", "", "sums"]'})
     assert (await read(broker, "sums")).delivered(["sums"]) == Count(2, 2)
@@ -88,7 +89,7 @@ async def test_acknowledged_messages_are_forgotten(broker: RedisBroker, redis: R
     assert (await read(broker, "sums")).delivered(["sums"]) == Count(1, 1)
 
 
-async def test_bodies_are_read_once(broker: RedisBroker, redis: Redis) -> None:
+async def test_bodies_are_read_once(broker: BrokerByUrl, redis: Redis) -> None:
     """A tag that was seen costs no second read of its body."""
     redis.hset("unacked", "t", '["m", "", "sums"]')
     await read(broker, "sums")
@@ -103,7 +104,7 @@ async def test_bodies_are_read_once(broker: RedisBroker, redis: Redis) -> None:
 
 
 async def test_more_bodies_than_a_tick_reads_leave_a_lower_bound(
-    broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: BrokerByUrl, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest is read by the next ticks; until then nobody may conclude that there is no more."""
     monkeypatch.setattr(unacked_module, "BODIES_AT_ONCE", 2)
@@ -115,7 +116,7 @@ async def test_more_bodies_than_a_tick_reads_leave_a_lower_bound(
 
 
 async def test_bodies_beyond_the_bytes_of_a_tick_wait_for_the_next(
-    broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: BrokerByUrl, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory is bounded by bytes too; a body too large for any tick leaves its queue untold."""
     monkeypatch.setattr(unacked_module, "BYTES_AT_ONCE", 60)
@@ -129,7 +130,7 @@ async def test_bodies_beyond_the_bytes_of_a_tick_wait_for_the_next(
 
 
 async def test_too_many_unacknowledged_tags_are_not_read(
-    broker: RedisBroker, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: BrokerByUrl, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Above the cap only what is queued is known: at least 0, with no upper bound."""
     monkeypatch.setattr(broker_module, "TAGS_AT_ONCE", 2)
@@ -150,7 +151,7 @@ async def test_too_many_unacknowledged_tags_are_not_read(
     ],
 )
 async def test_message_without_a_queue_may_be_anybodys(
-    broker: RedisBroker, redis: Redis, entry: bytes
+    broker: BrokerByUrl, redis: Redis, entry: bytes
 ) -> None:
     """It is there, so nobody may count it as 0; whose it is, nobody knows."""
     redis.hset("unacked", "t", entry)
@@ -158,7 +159,7 @@ async def test_message_without_a_queue_may_be_anybodys(
     assert (await read(broker, "sums")).delivered(["sums"]) == Count(0, 1)
 
 
-async def test_bindings_that_cannot_be_read_leave_a_lower_bound(broker: RedisBroker, redis: Redis) -> None:
+async def test_bindings_that_cannot_be_read_leave_a_lower_bound(broker: BrokerByUrl, redis: Redis) -> None:
     """A key of the wrong type is asked for again, until it can be read."""
     redis.hset("unacked", "t", '["m", "post", "urgent"]')
     redis.set("_kombu.binding.post", "not a set")
@@ -174,7 +175,7 @@ async def test_lengths_equal_what_kombu_counts_with_the_same_options(
 ) -> None:
     """Separator, steps and prefix are followed to the same keys that kombu writes."""
     options = {"sep": ":", "priority_steps": list(range(10)), "global_keyprefix": "shop-"}
-    reader = RedisBroker(url_file, layout_of(options))
+    reader = BrokerByUrl(UrlFile(url_file), layout_of(options))
     with Connection(redis_server.url, transport_options=options) as connection:
         queue = Queue("sums", Exchange(""), "sums")
         for priority in (0, 1, 5, 9):
@@ -187,7 +188,7 @@ async def test_lengths_equal_what_kombu_counts_with_the_same_options(
     assert backlog.delivered(["sums"]) == Count(1, 1)
 
 
-async def test_wrong_type_of_the_unacked_hash_is_unknown_to_all(broker: RedisBroker, redis: Redis) -> None:
+async def test_wrong_type_of_the_unacked_hash_is_unknown_to_all(broker: BrokerByUrl, redis: Redis) -> None:
     """Lengths are still known; what workers hold is not."""
     redis.set("unacked", "no hash")
 

@@ -15,17 +15,10 @@ from scaler.pool.count import Count
 from scaler.workers import control as control_module
 from scaler.workers.answers import HeldTasks
 from scaler.workers.control import ControlUnavailable, Link, WorkerControl
-from tests.conftest import RedisServer
+from tests.scaler.brokers import Place, everywhere
 from tests.scaler.workers import CeleryWorkers, celery_version
 
 pools = pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
-
-
-@pytest.fixture
-def link(redis_server: RedisServer, tmp_path: Path) -> Link:
-    url_file = tmp_path / "url"
-    url_file.write_text(redis_server.url)
-    return Link(url_file=url_file, name="test")
 
 
 @pytest.fixture
@@ -51,6 +44,7 @@ async def answering(control: WorkerControl, workers: CeleryWorkers, *nodes: str)
 
 @pools
 @pytest.mark.parametrize("acks_late", [False, True])
+@pytest.mark.parametrize("place", ["redis", pytest.param("classic", marks=pytest.mark.slow)], indirect=True)
 async def test_a_worker_says_what_it_holds(
     control: WorkerControl, workers: CeleryWorkers, tmp_path: Path, pool: str, acks_late: bool
 ) -> None:
@@ -83,8 +77,9 @@ async def test_a_worker_says_what_it_holds(
 
 
 @pools
+@everywhere
 async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more(
-    control: WorkerControl, workers: CeleryWorkers, redis: Redis, tmp_path: Path, pool: str
+    control: WorkerControl, workers: CeleryWorkers, place: Place, tmp_path: Path, pool: str
 ) -> None:
     """The queue stays as it is until the worker is told to consume again."""
     first, second = tmp_path / "first", tmp_path / "second"
@@ -106,7 +101,7 @@ async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more
         held = (await control.tasks([worker.node]))[worker.node]
         assert held.due(time.time()) == Count.exactly(1)
         await asyncio.sleep(0.1)
-    assert redis.llen("celery") == 3
+    assert place.queued("celery") == 3
 
     first.touch()
 
@@ -115,15 +110,16 @@ async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more
         return held is not None and held.due(time.time()) == Count.exactly(0)
 
     await workers.until("it finished what it had", drained)
-    assert redis.llen("celery") == 3
+    assert place.queued("celery") == 3
     assert await control.stop_consuming(these(worker.node)) == {worker.node}
     assert await control.consumed([worker.node]) == {worker.node: frozenset()}
 
     assert await control.resume(these(worker.node)) == {worker.node}
     second.touch()
-    await workers.until("the queue is empty", lambda: redis.llen("celery") == 0)
+    await workers.until("the queue is empty", lambda: place.queued("celery") == 0)
 
 
+@everywhere
 async def test_a_worker_that_consumes_from_another_queue_has_not_stopped(
     control: WorkerControl, workers: CeleryWorkers
 ) -> None:
@@ -138,6 +134,7 @@ async def test_a_worker_that_consumes_from_another_queue_has_not_stopped(
     assert await control.consumed([worker.node]) == {worker.node: {"mine", "other"}}
 
 
+@everywhere
 async def test_only_those_that_were_named_stop(control: WorkerControl, workers: CeleryWorkers) -> None:
     """One who is not there is in no result."""
     victim, survivor = workers.start("victim"), workers.start("survivor")
@@ -152,8 +149,9 @@ async def test_only_those_that_were_named_stop(control: WorkerControl, workers: 
     assert await control.resume(these(survivor.node, "nobody@test")) == {survivor.node}
 
 
+@everywhere
 async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_consume(
-    control: WorkerControl, workers: CeleryWorkers, redis_server: RedisServer
+    control: WorkerControl, workers: CeleryWorkers, place: Place
 ) -> None:
     """Before Celery 5.7 a survivor that was once a victim has to be told again."""
     nodes = [workers.start(name).node for name in ("victim", "taken-back", "survivor")]
@@ -165,10 +163,10 @@ async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_cons
     }
     assert await control.resume(these(taken_back)) == {taken_back}
 
-    redis_server.stop()
-    with pytest.raises(ControlUnavailable, match=r"Redis at 127\.0\.0\.1:\d+/0: .*refused"):
+    place.stop()
+    with pytest.raises(ControlUnavailable, match=r" at 127\.0\.0\.1:\d+.*refused"):
         await control.tasks(nodes)
-    redis_server.start()
+    place.start()
     await answering(control, workers, *nodes)
 
     consumed = await control.consumed(nodes)
@@ -178,6 +176,7 @@ async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_cons
     assert await control.resume(these(taken_back, survivor)) == {taken_back, survivor}
 
 
+@everywhere
 async def test_a_worker_that_restarts_consumes_again_until_told(
     control: WorkerControl, workers: CeleryWorkers
 ) -> None:
@@ -202,6 +201,7 @@ async def test_a_worker_that_restarts_consumes_again_until_told(
         pytest.param({"task_serializer": "yaml", "accept_content": ["yaml"]}, id="the app speaks no JSON"),
     ],
 )
+@pytest.mark.parametrize("place", ["redis", pytest.param("classic", marks=pytest.mark.slow)], indirect=True)
 async def test_a_worker_that_cannot_be_asked_is_absent(
     control: WorkerControl, workers: CeleryWorkers, settings: dict[str, object]
 ) -> None:
@@ -216,6 +216,7 @@ async def test_a_worker_that_cannot_be_asked_is_absent(
     assert time.monotonic() - begin < 3 * control_module.ANSWER_SECONDS + 1
 
 
+@everywhere
 async def test_a_worker_whose_main_process_hangs_is_absent_and_holds_up_nobody(
     control: WorkerControl, workers: CeleryWorkers
 ) -> None:

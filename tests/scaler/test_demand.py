@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from scaler.broker.redis_broker import RedisBroker
+from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.broker.redis_layout import Layout
+from scaler.broker.url import UrlFile
 from scaler.loop import Loop
 from scaler.pool.count import Count
 from scaler.workers.control import WorkerControl
@@ -63,9 +64,9 @@ def cluster() -> FakeCluster:
 
 @pytest.fixture
 async def observing(
-    cluster: FakeCluster, broker: RedisBroker, url_file: Path
+    cluster: FakeCluster, broker: BrokerByUrl, url_file: Path
 ) -> AsyncIterator[tuple[Loop, FakeTelemetry]]:
-    link = Link(url_file=url_file, name="demand")
+    link = Link(url_file=UrlFile(url_file), name="demand")
     control, listener, telemetry = WorkerControl(link), HeartbeatListener(link), FakeTelemetry()
     listener.start()
     yield (

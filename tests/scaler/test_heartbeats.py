@@ -14,6 +14,7 @@ from kombu.connection import Connection
 from kombu.entity import Exchange
 from redis import Redis
 
+from scaler.broker.url import UrlFile
 from scaler.workers.answers import Heard, Heartbeat
 from scaler.workers.heartbeats import FORGET_SECONDS, HeartbeatListener
 from scaler.workers.link import Link
@@ -27,7 +28,7 @@ EVENT = {"type": "worker-heartbeat", "hostname": "a@test", "active": 1, "process
 def link(redis_server: RedisServer, tmp_path: Path) -> Link:
     url_file = tmp_path / "url"
     url_file.write_text(redis_server.url)
-    return Link(url_file=url_file, name="test")
+    return Link(url_file=UrlFile(url_file), name="test")
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def test_it_follows_the_file_to_another_broker(
     other.start()
     try:
         since = listener.heard().since
-        link.url_file.write_text(other.url)
+        link.url_file.path.write_text(other.url)
         wait(lambda: listener.heard().since not in (since, None))
         publish(other.url, EVENT)
         wait(lambda: listener.heard().last.keys() == {"a@test"})

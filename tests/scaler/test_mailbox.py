@@ -16,6 +16,7 @@ from kombu.connection import Connection
 from kombu.pidbox import Mailbox as KombuMailbox
 from redis import Redis
 
+from scaler.broker.url import UrlFile
 from scaler.workers.control import WorkerControl
 from scaler.workers.link import Command, ControlUnavailable, Link
 from scaler.workers.mailbox import ANSWER_SECONDS, Mailbox
@@ -29,7 +30,7 @@ REPLIES = "celery-fleet.test.reply.celery.pidbox"
 def link(redis_server: RedisServer, tmp_path: Path) -> Link:
     url_file = tmp_path / "url"
     url_file.write_text(redis_server.url)
-    return Link(url_file=url_file, name="test")
+    return Link(url_file=UrlFile(url_file), name="test")
 
 
 @pytest.fixture
@@ -130,14 +131,15 @@ def test_a_killed_caller_leaves_one_list_that_its_successor_empties(
 ) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from scaler.workers.link import *; from scaler.workers.mailbox import *\n"
-        "mailbox = Mailbox(Link(url_file=Path(sys.argv[1]), name='test'))\n"
+        "from scaler.broker.url import *; from scaler.workers.link import *\n"
+        "from scaler.workers.mailbox import *\n"
+        "mailbox = Mailbox(Link(url_file=UrlFile(Path(sys.argv[1])), name='test'))\n"
         "mailbox.ask([Command('active', frozenset('ab'))], 0); print(flush=True); time.sleep(60)"
     )
     with Nodes(redis_server.url, frozenset("ab")):
         before = set(redis.keys())
         for _ in range(3):
-            command = [sys.executable, "-c", program, str(link.url_file)]
+            command = [sys.executable, "-c", program, str(link.url_file.path)]
             with subprocess.Popen(command, stdout=subprocess.PIPE) as caller:
                 assert caller.stdout
                 caller.stdout.readline()
@@ -189,7 +191,7 @@ def test_the_apps_unacknowledged_messages_are_left_alone(mailbox: Mailbox, redis
     [
         pytest.param("redis://:geheim@127.0.0.1:{port}/0", "refused", id="nobody listens"),
         pytest.param("redis://:geheim@no-such-host.invalid:{port}/0", "no-such-host", id="no such host"),
-        pytest.param("amqp://user:geheim@rabbit/", "must begin with redis://", id="another broker"),
+        pytest.param("kafka://user:geheim@host/", "must begin with redis://", id="another broker"),
         pytest.param(None, "cannot be read: No such file", id="no file"),
     ],
 )
@@ -198,9 +200,9 @@ def test_a_broker_that_cannot_be_reached_is_one_failure_with_a_sentence(
 ) -> None:
     """Without the password."""
     if value is None:
-        link.url_file.unlink()
+        link.url_file.path.unlink()
     else:
-        link.url_file.write_text(value.format(port=free_port()))
+        link.url_file.path.write_text(value.format(port=free_port()))
 
     with pytest.raises(ControlUnavailable, match=complaint) as caught:
         ask(Mailbox(link), "a")
@@ -214,12 +216,12 @@ def test_a_wrong_password_is_said_and_a_right_one_is_used_without_a_restart(
     redis.config_set("requirepass", "geheim")
     mailbox = Mailbox(link)
     for wrong in (redis_server.url, redis_server.url.replace("//", "//:falsch@")):
-        link.url_file.write_text(wrong)
+        link.url_file.path.write_text(wrong)
         with pytest.raises(ControlUnavailable, match=r"(?i)auth|password") as caught:
             ask(mailbox, "a", seconds=0)
         assert "falsch" not in str(caught.value)
 
-    link.url_file.write_text(redis_server.url.replace("//", "//:geheim@"))
+    link.url_file.path.write_text(redis_server.url.replace("//", "//:geheim@"))
     assert ask(mailbox, "a", seconds=0) == {}
     mailbox.close()
 
@@ -277,11 +279,11 @@ def test_over_tls_the_certificate_is_checked(redis_server: RedisServer, link: Li
     redis_server.start("--tls-port", str(port), *files, "--tls-auth-clients", "no")
     mailbox = Mailbox(link)
 
-    link.url_file.write_text(f"rediss://localhost:{port}/0")
+    link.url_file.path.write_text(f"rediss://localhost:{port}/0")
     with pytest.raises(ControlUnavailable, match="certificate"):
         ask(mailbox, "a", seconds=0)
     url = f"rediss://localhost:{port}/0?ssl_cert_reqs=CERT_REQUIRED&ssl_ca_certs={certificate}"
-    link.url_file.write_text(url)
+    link.url_file.path.write_text(url)
     with Nodes(url, frozenset("a")):
         assert ask(mailbox, "a") == {"a": [{"row": 1}]}
     mailbox.close()

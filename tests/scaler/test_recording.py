@@ -45,7 +45,7 @@ def test_a_tick_is_written_like_this() -> None:
     assert text_of(line) == (
         '{"line":"tick","at":1704067200.0,"pool":"sums","ready":"Watching","observation":{"at":1704067200.0,'
         '"queued":{"low":7,"high":7},"unacked":{"low":0,"high":0},"active":{"low":0,"high":0},'
-        '"next_due":null,"spec_replicas":4,"other_scaler":null,"foreign_write":null},'
+        '"next_due":null,"held_for_later":false,"spec_replicas":4,"other_scaler":null,"foreign_write":null},'
         '"decided":{"desired_replicas":2,"reason":"AtMinimum","message":"why","limited":false},'
         '"seen":{"replicas":4,"running":3,"capacity":null,'
         '"beats":{"sums-1":{"at":1704067199.0,"processed":90}},"not_due":{"low":0,"high":null},'

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scaler.broker.redis_layout import Layout
+from scaler.broker.url import UrlFile
 from scaler.contract import Env
 from scaler.settings import Settings, WrongEnvironment, load
 from scaler.web.links import Links
@@ -23,7 +24,7 @@ def test_needed_variables_are_enough() -> None:
     assert load(NEEDED) == Settings(
         namespace="shop",
         pod_name="scaler-0",
-        broker_url_file=Path("/etc/broker/url"),
+        broker_url_file=UrlFile(Path("/etc/broker/url")),
         layout=Layout(),
         poll_seconds=2.0,
         log_level="INFO",

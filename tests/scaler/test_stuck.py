@@ -60,19 +60,18 @@ def test_nobody_is_suspected_while(facts: dict[str, Any]) -> None:
 
 def test_suspect_that_holds_nothing_is_stuck() -> None:
     """And so is one that does not even answer, once all that workers hold is accounted for."""
-    assert stuck({"a"}, answers(a=held(), b=held("t")), tasks_due={"t"}) == {"a"}
-    assert stuck({"a"}, answers(b=held("t")), tasks_due={"t"}) == {"a"}
+    assert stuck({"a"}, answers(a=held(), b=held("t")), all_spoken_of=True) == {"a"}
+    assert stuck({"a"}, answers(b=held("t")), all_spoken_of=True) == {"a"}
 
 
 @pytest.mark.parametrize(
-    ("said", "tasks_due"),
+    ("said", "all_spoken_of"),
     [
-        pytest.param(answers(a=held()), {"t"}, id="somebody has a task out of sight, by a rate limit"),
-        pytest.param(answers(a=held("t")), {"t"}, id="it runs one after all"),
-        pytest.param(answers(a=held(reserved=["t"])), {"t"}, id="it has one waiting"),
-        pytest.param(answers(a=held()), None, id="what is held is not known"),
-        pytest.param(answers(), set(), id="nobody was asked"),
+        pytest.param(answers(a=held()), False, id="somebody has a task out of sight, by a rate limit"),
+        pytest.param(answers(a=held("t")), True, id="it runs one after all"),
+        pytest.param(answers(a=held(reserved=["t"])), True, id="it has one waiting"),
+        pytest.param(answers(), True, id="nobody was asked"),
     ],
 )
-def test_suspect_that_may_hold_a_task_is_kept(said: Any, tasks_due: set[str] | None) -> None:
-    assert stuck({"a"}, said, tasks_due=tasks_due) == frozenset()
+def test_suspect_that_may_hold_a_task_is_kept(said: Any, all_spoken_of: bool) -> None:
+    assert stuck({"a"}, said, all_spoken_of=all_spoken_of) == frozenset()

@@ -49,11 +49,13 @@ class CeleryWorkers:
 
     url: str
     folder: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the app, beside what a worker is started with."""
     started: list[CeleryWorker] = field(default_factory=list)
     app: Celery = field(default_factory=lambda: Celery("producer", set_as_current=False))
 
     def __post_init__(self) -> None:
-        self.app.conf.update(broker_url=self.url, task_ignore_result=True)
+        self.app.conf.update(broker_url=self.url, task_ignore_result=True, **self.settings)
 
     def start(
         self,
@@ -70,7 +72,7 @@ class CeleryWorkers:
         command = [PYTHON, "-m", "celery", "-A", "worker_app", "worker", "--without-mingle", *options]
         environment = os.environ | {
             "CELERY_BROKER_URL": self.url,
-            "WORKER_SETTINGS": json.dumps(dict(settings or {})),
+            "WORKER_SETTINGS": json.dumps({**self.settings, **(settings or {})}),
         }
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -110,4 +112,6 @@ class CeleryWorkers:
         for worker in self.started:
             if worker.process.poll() is None:
                 worker.kill()
+        # Closing the app leaves its connections to the garbage collector, which warns.
+        self.app.pool.force_close_all()
         self.app.close()
