@@ -43,6 +43,7 @@ def program(settings: Settings) -> Program:
         env={
             # Part of the data's path, so no pod's name is in it; here, so that `kubectl exec` finds the node.
             "RABBITMQ_NODENAME": "rabbit@localhost",
+            "PORT": str(PORT),
             "QUEUE_TYPE": settings.queue_type,
             "SCALER_CONFIGURE": _in_json(SCALER_CONFIGURE),
             "SCALER_WRITE": _in_json(SCALER_WRITE),

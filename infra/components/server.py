@@ -31,6 +31,8 @@ SCRIPTS: Final = Path(__file__).parent / "start"
 START: Final = "start.sh"
 SHARE: Final = 0.6
 """Of the memory limit, what a server may fill with messages; the rest is for connections and for writing."""
+BOOT_SECONDS: Final = 600
+"""RabbitMQ listens once it has recovered its queues."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,7 @@ def _pod(args: ServerArgs) -> Pod:
     data = {"persistentVolumeClaim": {"claimName": program.name}} if persistent else {"emptyDir": {}}
     env = {"CREDENTIALS": FOLDER, **program.env}
     ports = [program.port, *program.more_ports.values()]
+    listens = {"tcpSocket": {"port": program.port}}
     return Pod(
         image=program.image,
         pull_policy=settings.defaults.image_pull_policy,
@@ -164,11 +167,8 @@ def _pod(args: ServerArgs) -> Pod:
         container={
             "ports": [{"containerPort": port} for port in ports],
             # A server that reads its files for a while is alive and not ready.
-            "livenessProbe": {
-                "tcpSocket": {"port": program.port},
-                "periodSeconds": 10,
-                "failureThreshold": 6,
-            },
+            "startupProbe": {**listens, "periodSeconds": 2, "failureThreshold": BOOT_SECONDS // 2},
+            "livenessProbe": {**listens, "periodSeconds": 10, "failureThreshold": 6},
             "readinessProbe": program.ready,
         },
         mounts={program.data: data, FOLDER: volume_of(args.secret_name, program.name)},

@@ -64,7 +64,8 @@ said() { echo "celery-fleet: in force is password $(cat "$CREDENTIALS/mark" 2>/d
 
 watch() {
     seen=$(readlink "$CREDENTIALS/..data")
-    until rabbitmqctl --quiet await_startup >/dev/null 2>&1; do sleep 1; done
+    # It listens once it has booted; asking rabbitmqctl all the while would take the processor from the boot.
+    until grep -q ":$(printf %04X "$PORT") .* 0A " /proc/net/tcp /proc/net/tcp6; do sleep 1; done
     retire
     said
     while sleep "${LOOK_SECONDS:-5}"; do
