@@ -17,7 +17,7 @@ from tests.conftest import Kubectl, RedisServer
 from tests.definition import define
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
-from tests.scaler.workers import CeleryWorkers
+from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
 
 
 @pytest.fixture
@@ -52,8 +52,14 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def workers(redis_server: RedisServer, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    workers = CeleryWorkers(redis_server.url, tmp_path)
+def celery_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
+    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
+
+
+@pytest.fixture
+def workers(redis_server: RedisServer, tmp_path: Path, celery_python: str) -> Iterator[CeleryWorkers]:
+    workers = CeleryWorkers(redis_server.url, tmp_path, celery_python)
     yield workers
     workers.stop()
 
