@@ -1,14 +1,13 @@
 """Redis, RabbitMQ and PostgreSQL as the stack runs them: started, opened, given a new password, restarted.
 
-Each real server runs from the rendered manifests, in a namespace that admits restricted pods only. It is asked
-from within its own pod, which it lets in by password as it does anybody.
+Each real server runs from the rendered manifests, in a namespace that admits restricted pods only. It is
+asked from within its own pod, which it lets in by password as it does anybody.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ STACKS = {
 ASK = {
     redis.NAME: "REDISCLI_AUTH=$1 redis-cli ping | grep -q PONG",
     rabbitmq.NAME: 'printf %s "$1" | rabbitmqctl --quiet authenticate_user "$0"',
-    postgresql.NAME: 'PGPASSWORD=$1 psql --host=127.0.0.1 --username="$0" --dbname=celery --command="SELECT 1"',
+    postgresql.NAME: 'PGPASSWORD=$1 psql --host=127.0.0.1 --username="$0" --dbname=celery -c "SELECT 1"',
 }
 """With the user as $0 and the password as $1."""
 
@@ -136,11 +135,11 @@ def server(
     kubectl: Kubectl,
     kubeconfig: Path,
     images_of: dict[str, str],
-) -> Iterator[Running]:
+) -> Running:
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
     running = Running(request.param, namespace, kubectl, kubeconfig)
     running.start(images_of)
-    yield running
+    return running
 
 
 def until(fact: Any, what: str, seconds: float) -> None:
