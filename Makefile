@@ -28,7 +28,7 @@ bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
 
-soak: venv ## the slow tier, about 90 min: 200 scale-ins, 20 destroys, and what faults cost, as a table
+soak: venv ## the slow tier, about an hour: 200 scale-ins, 20 destroys, and what faults cost, as a table
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.soak
 
