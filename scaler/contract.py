@@ -120,6 +120,29 @@ def rabbitmq_permissions(
     }
 
 
+def redis_rights(event_exchange: str = "celeryev") -> str:
+    """The rules of the scaler's user in Redis' ACL, by the app's setting of that name.
+
+    Exactly what reading, remote control and heartbeats need. It can take no message of the app, publish no
+    task and delete nothing but its own. Redis 7 or Valkey: earlier ones know no keys that may only be read.
+    """
+    bindings = (f"~*_kombu.binding.{event_exchange}", f"~*_kombu.binding_permanent.{event_exchange}")
+    commands = (*_REDIS_READS, *_REDIS_REMOTE_CONTROL)
+    return " ".join(("%R~*", f"~*{OWN_PREFIX}*", *bindings, "&*", *(f"+{name}" for name in commands)))
+
+
+_REDIS_READS: Final = (
+    *("select", "ping", "role", "llen", "lrange", "memory|usage"),
+    *("hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers"),
+)
+_REDIS_REMOTE_CONTROL: Final = (
+    *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "sadd", "srem"),
+    # kombu keeps the workers' answers as it keeps messages and locks: under keys of the scaler's own.
+    *("brpop", "rpop", "del", "exists", "multi", "exec", "watch", "unwatch", "hset", "hdel", "zadd", "zrem"),
+    *("set", "get", "evalsha", "script|load"),
+)
+
+
 def _exactly(name: str) -> str:
     return re.escape(name).replace("\\-", "-")
 

@@ -9,13 +9,13 @@ The management API is what the scaler reads; no other address than the Service's
 
 from __future__ import annotations
 
-import json
 from typing import Final
 from urllib.parse import quote
 
 from infra.components.server import SHARE, Program, host, memory_share
 from infra.settings import Settings
 from infra.settings.delivery import consumer_seconds
+from scaler import contract
 
 NAME: Final = "rabbitmq"
 PORT: Final = 5672
@@ -25,12 +25,10 @@ USER: Final = "celery"
 SCALER_USER: Final = "celery-scaler"
 DATA: Final = "/var/lib/rabbitmq"
 FREE_DISK: Final = 256 * 1024**2
-SCALER_CONFIGURE: Final = ".*"
-SCALER_WRITE: Final = ".*"
-SCALER_READ: Final = ".*"
 
 
 def program(settings: Settings) -> Program:
+    may = contract.rabbitmq_permissions(settings.control_exchange, settings.event_exchange)
     return Program(
         name=NAME,
         image=settings.rabbitmq_image,
@@ -45,11 +43,11 @@ def program(settings: Settings) -> Program:
             "RABBITMQ_NODENAME": "rabbit@localhost",
             "PORT": str(PORT),
             "QUEUE_TYPE": settings.queue_type,
-            "SCALER_CONFIGURE": _in_json(SCALER_CONFIGURE),
-            "SCALER_WRITE": _in_json(SCALER_WRITE),
-            "SCALER_READ": _in_json(SCALER_READ),
         },
-        running={"consumer-timeout-ms": str(consumer_seconds(settings) * 1000)},
+        running={
+            "consumer-timeout-ms": str(consumer_seconds(settings) * 1000),
+            **{f"scaler-{what}": where for what, where in may.items()},
+        },
         # It listens once it has booted. rabbitmq-diagnostics would start an Erlang of its own each time.
         ready={"tcpSocket": {"port": PORT}, "periodSeconds": 5},
     )
@@ -74,7 +72,3 @@ def _configuration(settings: Settings) -> list[str]:
         "log.file = false",
         "collect_statistics_interval = 5000",
     ]
-
-
-def _in_json(text: str) -> str:
-    return json.dumps(text)[1:-1]

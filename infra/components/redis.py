@@ -3,7 +3,7 @@
 It owns Redis' options, its users and the form of its URL. It is one server: Celery's Redis transport does not
 speak to a Redis Cluster, and a replica that takes over without the last second's writes loses tasks silently.
 
-`default` is the workers' user and everybody's. The scaler's may do only what `scaler.contract` lists.
+`default` is the workers' user and everybody's. The scaler's may do what `scaler.contract.redis_rights` lists.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from infra.components.server import Program, host, memory_share
 from infra.settings import Settings
+from scaler import contract
 
 NAME: Final = "redis"
 PORT: Final = 6379
 SCALER_USER: Final = "celery-scaler"
-SCALER_MAY: Final = "~* &* +@all -@dangerous +info"
 LOCAL: Final = "/tmp/local-password"  # noqa: S108  # in the container, a path
 PING: Final = f"REDISCLI_AUTH=$(cat {LOCAL}) redis-cli --user celery-fleet-local ping | grep -q PONG"
 """redis-cli ends with 0 on an error reply, too."""
@@ -32,7 +32,8 @@ def program(settings: Settings) -> Program:
         persistence=settings.redis_persistence,
         data="/data",
         arguments=_options(settings),
-        env={"PORT": str(PORT), "SCALER_MAY": SCALER_MAY},
+        env={"PORT": str(PORT)},
+        running={"scaler-may": contract.redis_rights(settings.event_exchange)},
         ready={"exec": {"command": ["sh", "-c", PING]}, "periodSeconds": 5, "timeoutSeconds": 5},
         former_name="broker",
     )
@@ -53,8 +54,3 @@ def _options(settings: Settings) -> list[str]:
         *("--dir", "/data", "--save", "", "--appendonly", append_only),
         *("--maxmemory", str(most), "--maxmemory-policy", "noeviction"),
     ]
-
-
-def form(settings: Settings, password: str = "<password>", user: str = "") -> str:  # noqa: S107  # a form
-    """The URL, for a person who makes the Secret."""
-    return f"redis://{user}:{password}@{host(settings, NAME)}:{PORT}/0"

@@ -65,7 +65,7 @@ def on_redis(server: RedisServer) -> Place:
 
     return Place(
         url=server.url,
-        scaler_url=server.url,
+        scaler_url=server.scaler_url,
         queued=queued,
         restart=restart,
         stop=server.stop,

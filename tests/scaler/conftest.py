@@ -26,7 +26,7 @@ from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
 @pytest.fixture
 def url_file(redis_server: RedisServer, tmp_path: Path) -> Path:
     path = tmp_path / "url"
-    path.write_text(f"{redis_server.url}\n")
+    path.write_text(f"{redis_server.scaler_url}\n")
     return path
 
 

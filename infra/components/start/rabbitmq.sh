@@ -29,8 +29,8 @@ define() {
     if [ -s "$CREDENTIALS/scaler-password" ]; then
         users="$users,{\"name\":\"$scaler\",\"password\":\"$(text scaler-password)\",
             \"tags\":[\"celery-fleet\",\"monitoring\"]}"
-        may="$may,{\"user\":\"$scaler\",\"vhost\":\"celery\",\"configure\":\"$SCALER_CONFIGURE\",
-            \"write\":\"$SCALER_WRITE\",\"read\":\"$SCALER_READ\"}"
+        may="$may,{\"user\":\"$scaler\",\"vhost\":\"celery\",\"configure\":\"$(text scaler-configure)\",
+            \"write\":\"$(text scaler-write)\",\"read\":\"$(text scaler-read)\"}"
     fi
     kind="{\"default_queue_type\":\"$QUEUE_TYPE\"}"
     echo "{\"vhosts\":[{\"name\":\"celery\",\"metadata\":$kind}],\"users\":[$users],\"permissions\":[$may]}" \

@@ -32,12 +32,13 @@ users() { # calls $1 with the name and the password's file of each user that the
     [ ! -s "$CREDENTIALS/scaler-password" ] || "$1" celery-scaler scaler-password
 }
 
-declared() {
-    [ "$1" = default ] && may='~* &* +@all' || may=$SCALER_MAY
-    echo "user $1 on $(passwords "$1" "$2") $may"
+rights() {
+    [ "$1" = default ] && may='~* &* +@all' || may=$(cat "$CREDENTIALS/scaler-may")
+    echo "on $(passwords "$1" "$2") $may"
 }
-
-changed() { echo "ACL SETUSER $1 resetpass $(passwords "$1" "$2")"; }
+declared() { echo "user $1 $(rights "$1" "$2")"; }
+# Redis takes all of it or nothing, and nobody is disconnected.
+changed() { echo "ACL SETUSER $1 reset $(rights "$1" "$2")"; }
 
 said() { echo "celery-fleet: in force is password $(cat "$CREDENTIALS/mark" 2>/dev/null || echo '(no mark)')"; }
 
