@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from infra.manifests import manifests
+from infra.components.network import policies
+from infra.manifests import configuration, manifests
 from infra.recording import record
+from infra.settings import Configuration, Settings, load
 from scaler.contract import SCALER_NAME
 from tests.infra.conftest import STACKS, settings
 from tests.infra.network_policy import End, allowed
@@ -141,6 +143,65 @@ def test_workers_reach_whatever_tasks_call_unless_the_stack_says_otherwise() -> 
     assert chosen.lets(BEAT, INTERNET, 5432)
     assert not chosen.lets(WORKER, INTERNET, 443)
     assert not chosen.lets(FLOWER, INTERNET, 5432)
+
+
+RABBITMQ, POSTGRESQL, CLEANER = "rabbitmq", "postgresql", "result-cleaner"
+OTHER_SERVERS = {**CLOSED, "broker": "rabbitmq", "resultBackend": "postgresql"}
+
+
+@pytest.mark.parametrize(
+    ("receiver", "port", "senders"),
+    [
+        (RABBITMQ, 5672, set(CLIENTS)),
+        (RABBITMQ, 15672, {SCALER_NAME}),
+        (RABBITMQ, 4369, set()),
+        (RABBITMQ, 25672, set()),
+        (POSTGRESQL, 5432, {WORKER, BEAT, SAMPLE, CLEANER}),
+        (POSTGRESQL, 22, set()),
+    ],
+)
+def test_who_reaches_rabbitmq_and_postgresql(receiver: str, port: int, senders: set[str]) -> None:
+    """The management API is the scaler's alone; nobody joins the node; the scaler knows no results."""
+    net = Net("local", OTHER_SERVERS)
+    everybody = {*CLIENTS, CLEANER}
+
+    assert {sender for sender in everybody if net.lets(sender, receiver, port)} == senders
+    for outside in (STRANGER, INTERNET, NAME_SERVER):
+        assert not net.lets(outside, receiver, port)
+        assert not net.lets(receiver, outside, 443)
+
+
+def test_brokers_outside_are_reached_at_the_ports_of_their_urls() -> None:
+    net = Net(
+        "local",
+        {
+            **CLOSED,
+            "broker": "external",
+            "existingSecret": "mq",
+            "resultBackend": "none",
+            "createNamespace": "false",
+        },
+    )
+    sentinels = {"broker": "external", "brokerUrl": "sentinel://a:26380;sentinel://b:26381"}
+    options = {
+        "brokerTransportOptions": '{"master_name": "m"}',
+        "sampleApp": "false",
+        "resultBackend": "none",
+    }
+    found = policies(secretly({**CLOSED, **sentinels, **options, "createNamespace": "false"}))
+
+    # Only whoever reads the Secret knows where it leads.
+    assert net.lets(WORKER, INTERNET, 6380)
+    assert net.lets(SCALER_NAME, INTERNET, 15671)
+    assert not net.lets(INTERNET, WORKER, 6380)
+    ports = {port["port"] for rule in found[WORKER]["egress"] if not rule.get("to") for port in rule["ports"]}
+    assert ports == {53, 6379, 26380, 26381}
+
+
+def secretly(values: Mapping[str, str]) -> Settings:
+    known = configuration("local", values)
+    secret_keys = frozenset({"celery-fleet:brokerUrl"})
+    return load(Configuration(stack=known.stack, values=known.values, secret_keys=secret_keys))
 
 
 SHOP = json.dumps([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}])

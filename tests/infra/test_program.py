@@ -112,7 +112,7 @@ def test_every_pod_meets_the_restricted_standard(program: list[Recorded]) -> Non
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
         kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
-        assert kinds <= {"emptyDir", "secret", "projected", "persistentVolumeClaim"}, name
+        assert kinds <= {"emptyDir", "configMap", "secret", "projected", "persistentVolumeClaim"}, name
     for name, container in containers(program):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
