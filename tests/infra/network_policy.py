@@ -66,9 +66,10 @@ def _port_matches(rule: Mapping[str, Any], port: int, protocol: str) -> bool:
     if not rule.get("ports"):
         return True
     for entry in rule["ports"]:
-        if not isinstance(entry.get("port"), int) or "endPort" in entry:
-            raise NotImplementedError(f"{entry}: only single ports by number")
-        if entry["port"] == port and entry.get("protocol", "TCP") == protocol:
+        if not isinstance(entry.get("port"), int):
+            raise NotImplementedError(f"{entry}: only ports by number")
+        meant = range(entry["port"], entry.get("endPort", entry["port"]) + 1)
+        if port in meant and entry.get("protocol", "TCP") == protocol:
             return True
     return False
 
