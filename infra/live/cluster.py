@@ -27,7 +27,7 @@ from lightkube.resources.apps_v1 import Deployment, DeploymentScale, ReplicaSet
 from lightkube.resources.authorization_v1 import SelfSubjectAccessReview
 from lightkube.resources.autoscaling_v2 import HorizontalPodAutoscaler
 from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import Event, Namespace, Pod, Secret
+from lightkube.resources.core_v1 import Event, Namespace, Pod
 from lightkube.types import PatchType
 
 from infra.components.fleet_schema import REVISION_ANNOTATION
@@ -198,15 +198,6 @@ class Cluster:
         except NotAllowed:
             return {}
         return (found.metadata.labels if found.metadata else None) or {}
-
-    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None:
-        """None where there is no such Secret. Its values are not looked at."""
-        try:
-            with self._asking():
-                found = self._client.get(Secret, name, namespace=namespace)
-        except NotThere:
-            return None
-        return frozenset(found.data or {})
 
     def read_schema_revision(self) -> int | None:
         """Of the live CRD; None where there is no CRD, none to be seen, or no number on it."""

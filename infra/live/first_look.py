@@ -16,10 +16,13 @@ from typing import Protocol
 
 import pulumi
 
-from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
+from infra.live import given
+from infra.live.cluster import ClusterUnavailable, NotAllowed
+from infra.live.given import Given
 from infra.live.kubeconfig import NoCluster
 from infra.live.preflight import NEEDED_RIGHTS
 from infra.settings import Settings
+from infra.settings.delivery import keeps_data
 from scaler import contract
 
 STACK_LABEL = f"{contract.GROUP}/stack"
@@ -53,21 +56,32 @@ class Live(Protocol):
     def read_schema_revision(self) -> int | None: ...
     def read_stack(self, namespace: str) -> str: ...
     def read_namespace_labels(self, name: str) -> Mapping[str, str] | None: ...
-    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None: ...
+    def read_keys(self, kind: str, namespace: str, name: str) -> frozenset[str] | None: ...
+    def read_scheme(self, namespace: str, name: str, key: str) -> str: ...
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
 
 
 def look(settings: Settings) -> FirstLook:
     """Read the cluster that the settings name. Raises CannotStart."""
     try:
-        with Cluster(settings.context, settings.kubeconfig) as live:
+        with Given(settings.context, settings.kubeconfig) as live:
             refusals = list(refusals_of(settings, live))
             if not refusals:
-                return FirstLook(cluster_uid=live.uid(), schema_revision=live.read_schema_revision())
+                return seen_by(settings, live)
     except (NoCluster, ClusterUnavailable, NotAllowed) as why:
         refusals = [f"{why}."]
     listed = "\n".join(f"  {refusal}" for refusal in refusals)
     raise CannotStart(f"stack {settings.stack} cannot be deployed, nothing was changed.\n{listed}")
+
+
+def seen_by(settings: Settings, live: Live) -> FirstLook:
+    keys, scheme = given.broker_of(settings, live)
+    return FirstLook(
+        cluster_uid=live.uid(),
+        schema_revision=live.read_schema_revision(),
+        broker_keys=keys,
+        broker_scheme=scheme,
+    )
 
 
 def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
@@ -96,35 +110,16 @@ def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
         )
     if not owner:
         yield from _rights(settings, live)
-    for name, keys in (
-        (settings.existing_secret, ("password", "url")),
-        (settings.flower_auth_secret, ("basic-auth",)),
-    ):
-        yield from _secret(live, namespace, name, keys) if name else ()
+    yield from given.lacking(settings, live)
 
 
 def _rights(settings: Settings, live: Live) -> Iterator[str]:
     """Once the stack is there, a right that lacks shows with the one object that needs it."""
     namespaces = [("create", "", "namespaces")] if settings.create_namespace else []
-    claims = [("create", "", "persistentvolumeclaims")] if settings.redis_persistence["enabled"] else []
+    claims = [("create", "", "persistentvolumeclaims")] if keeps_data(settings) else []
     denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims])
     if denied:
         yield (
             f"{live.description} does not let you {', '.join(denied)} in namespace {settings.namespace}. "
             "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
         )
-
-
-def _secret(live: Live, namespace: str, name: str, wanted: Iterable[str]) -> Iterator[str]:
-    try:
-        keys = live.read_secret_keys(namespace, name)
-    except NotAllowed:
-        return  # who may deploy need not be able to read Secrets
-    if keys is None:
-        made = " ".join(f"--from-literal={key}=..." for key in wanted)
-        yield (
-            f"Secret {name} is not in namespace {namespace}. "
-            f"Make it: kubectl create secret generic {name} -n {namespace} {made}"
-        )
-    elif lacking := sorted(set(wanted) - keys):
-        yield f"Secret {name} in namespace {namespace} lacks {', '.join(lacking)}. Add it."

@@ -91,6 +91,17 @@ def results_in_a_database(settings: Settings) -> bool:
     return settings.result_backend == POSTGRESQL or theirs
 
 
+def keeps_data(settings: Settings) -> bool:
+    """Whether any server of the stack has a volume that outlives its pod."""
+    chosen = (settings.broker, settings.result_backend)
+    servers = {
+        REDIS: settings.redis_persistence,
+        RABBITMQ: settings.rabbitmq_persistence,
+        POSTGRESQL: settings.postgresql_persistence,
+    }
+    return any(kept["enabled"] for name, kept in servers.items() if name in chosen)
+
+
 def overlap_seconds(settings: Settings) -> int:
     """Seconds for which an old password stays valid beside the new one."""
     longest = max(pool.grace_period_seconds for pool in settings.pools)

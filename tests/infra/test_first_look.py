@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 
 from infra.live import first_look
+from infra.live.cluster import NotAllowed
 from infra.live.first_look import CannotStart, FirstLook, refusals_of
 from infra.live.preflight import NEEDED_RIGHTS
+from infra.recording import record
+from infra.settings import Settings
 from tests.infra.conftest import settings
+
+HIDDEN: Mapping[str, str] = {"hidden": "may not be looked at"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,7 +26,8 @@ class FakeCluster:
     description: str = "the cluster (context here)"
     stack: str = ""
     namespace: Mapping[str, str] | None = None
-    secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     denied: tuple[str, ...] = ()
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -39,9 +45,16 @@ class FakeCluster:
         assert name
         return self.namespace
 
-    def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None:
+    def read_keys(self, kind: str, namespace: str, name: str) -> frozenset[str] | None:
         assert namespace
-        return self.secrets.get(name)
+        found = (self.secrets if kind == "secret" else self.config_maps).get(name)
+        if found is HIDDEN:
+            raise NotAllowed("may not")
+        return None if found is None else frozenset(found)
+
+    def read_scheme(self, namespace: str, name: str, key: str) -> str:
+        assert namespace
+        return self.secrets[name][key].partition("://")[0]
 
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
         assert namespace
@@ -136,7 +149,7 @@ def test_a_stack_that_is_there_is_not_asked_for_its_rights_again() -> None:
 
 
 def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
-    live = FakeCluster(namespace={}, secrets={"flower": frozenset({"password"})})
+    live = FakeCluster(namespace={}, secrets={"flower": {"password": "pw"}})
 
     found = refusals(
         live,
@@ -153,6 +166,105 @@ def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
         ),
         "Secret flower in namespace shop lacks basic-auth. Add it.",
     ]
+
+
+THERE = {"namespace": "shop", "createNamespace": "false"}
+EXTERNAL = {
+    **THERE,
+    "broker": "external",
+    "existingSecret": "mq",
+    "brokerCa": "configmap/ca/bundle.pem",
+    "resultBackend": "external",
+    "resultBackendSecret": "db",
+}
+REACHED: Mapping[str, Mapping[str, str]] = {
+    "mq": {"url": "amqps://u:p@h/v", "scaler-url": "amqps://s:p@h/v", "management-url": "https://s:p@h/v"},
+    "db": {"url": "db+postgresql://u:p@h/d"},
+}
+TRUSTED: Mapping[str, Mapping[str, str]] = {"ca": {"bundle.pem": "-----BEGIN"}}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "config_maps", "expected"),
+    [
+        pytest.param(REACHED, TRUSTED, [], id="all of it is there"),
+        pytest.param(
+            {},
+            {},
+            [
+                (
+                    "Secret mq is not in namespace shop. Make it: kubectl create secret generic mq -n shop "
+                    "--from-literal=url=..."
+                ),
+                (
+                    "Secret db is not in namespace shop. Make it: kubectl create secret generic db -n shop "
+                    "--from-literal=url=..."
+                ),
+                (
+                    "ConfigMap ca is not in namespace shop. Make it: kubectl create configmap ca -n shop "
+                    "--from-file=bundle.pem=..."
+                ),
+            ],
+            id="nothing is there",
+        ),
+        pytest.param(
+            {"mq": {"password": "pw"}, "db": {"url": "db+postgresql://h/d"}},
+            {"ca": {"ca.crt": "-----BEGIN"}},
+            [
+                "Secret mq in namespace shop lacks url. Add it.",
+                "ConfigMap ca in namespace shop lacks bundle.pem. Add it.",
+            ],
+            id="under other keys",
+        ),
+        pytest.param(
+            {**REACHED, "mq": {"url": "kafka://u:s3cret-marker@h"}},
+            TRUSTED,
+            [
+                (
+                    "Secret mq in namespace shop: its url begins with kafka, and must begin with one of redis, "
+                    "rediss, sentinel, amqp, amqps. The scaler could not read how much waits there."
+                )
+            ],
+            id="a broker that is none",
+        ),
+        pytest.param({"mq": HIDDEN, "db": HIDDEN}, {"ca": HIDDEN}, [], id="what may not be seen is not said"),
+    ],
+)
+def test_what_the_user_makes_for_an_external_broker(
+    secrets: Mapping[str, Mapping[str, str]],
+    config_maps: Mapping[str, Mapping[str, str]],
+    expected: list[str],
+) -> None:
+    live = FakeCluster(namespace={}, secrets=secrets, config_maps=config_maps)
+
+    assert refusals(live, **EXTERNAL) == expected
+
+
+def test_the_scaler_gets_the_credentials_that_the_secret_has_for_it() -> None:
+    """And where it may not be looked at, those of everybody."""
+    declared = settings("dev", EXTERNAL)
+    seen = first_look.seen_by(declared, FakeCluster(secrets=REACHED))
+    unseen = first_look.seen_by(declared, FakeCluster(secrets={"mq": HIDDEN}))
+
+    assert (seen.broker_keys, seen.broker_scheme) == (frozenset(REACHED["mq"]), "amqps")
+    assert (unseen.broker_keys, unseen.broker_scheme) == (frozenset(), "")
+    assert files(declared, seen) == {"url": "scaler-url", "management-url": "management-url"}
+    assert files(declared, unseen) == {"url": "url"}
+
+
+def files(declared: Settings, seen: FirstLook) -> dict[str, str]:
+    """Of the scaler's broker, by the Secret's keys."""
+    (scaler,) = (
+        found.inputs["spec"]["template"]["spec"]
+        for found in record(declared, seen=seen)
+        if found.name == "scaler-deployment"
+    )
+    (items,) = (
+        volume["secret"]["items"]
+        for volume in scaler["volumes"]
+        if volume.get("secret", {}).get("secretName") == "mq"
+    )
+    return {item["path"]: item["key"] for item in items}
 
 
 def test_no_kubeconfig_is_one_plain_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
