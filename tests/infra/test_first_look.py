@@ -221,8 +221,8 @@ TRUSTED: Mapping[str, Mapping[str, str]] = {"ca": {"bundle.pem": "-----BEGIN"}}
             TRUSTED,
             [
                 (
-                    "Secret mq in namespace shop: its url begins with kafka, and must begin with one of redis, "
-                    "rediss, sentinel, amqp, amqps. The scaler could not read how much waits there."
+                    "Secret mq in namespace shop: its url begins with kafka, and must begin with one of "
+                    "redis, rediss, sentinel, amqp, amqps. The scaler could not read how much waits there."
                 )
             ],
             id="a broker that is none",
