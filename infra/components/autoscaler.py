@@ -110,9 +110,10 @@ def _rights(
 
 
 def _pod(settings: Settings, broker: Broker) -> Pod:
-    files = {contract.Env.BROKER_URL_FILE: URL, contract.Env.BROKER_MANAGEMENT_URL_FILE: MANAGEMENT_URL}
+    management = {contract.Env.BROKER_MANAGEMENT_URL_FILE: f"{BROKER_FOLDER}/{MANAGEMENT_URL}"}
     texts = {
-        **{name: f"{BROKER_FOLDER}/{file}" for name, file in files.items() if file in broker.scaler_files},
+        contract.Env.BROKER_URL_FILE: f"{BROKER_FOLDER}/{URL}",
+        **(management if broker.has_management else {}),
         **({contract.Env.BROKER_CA_FILE: external.CA_FILE} if settings.broker_ca else {}),
         contract.Env.BROKER_TRANSPORT_OPTIONS: json.dumps(transport_options(settings), sort_keys=True),
         contract.Env.POLL_SECONDS: str(settings.poll_seconds),
@@ -147,16 +148,8 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
             },
         },
         # Files, not variables: the scaler reads them again and sees a changed password, so no annotation
-        # starts its pod anew for one. And not the whole Secret, which opens the broker to the workers.
-        mounts={
-            BROKER_FOLDER: {
-                "secret": {
-                    "secretName": broker.secret_name,
-                    "items": [{"key": key, "path": file} for file, key in broker.scaler_files.items()],
-                }
-            },
-            **external.mounts(settings),
-        },
+        # starts its pod anew for one.
+        mounts={BROKER_FOLDER: broker.scaler_volume, **external.mounts(settings)},
         service_account=contract.SCALER_NAME,
         mount_token=True,
     )

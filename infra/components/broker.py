@@ -40,7 +40,7 @@ from infra.components.pod_baseline import Identity, Manifest
 from infra.components.server import Program, Server, kept
 from infra.settings import Settings
 from infra.settings.backends import EXTERNAL, QUORUM, RABBITMQ, REDIS
-from infra.settings.delivery import transport_options
+from infra.settings.delivery import protocol, transport_options
 
 SECRET: Final = "celery-broker"  # noqa: S105  # a name
 PLACING: Final = (
@@ -71,8 +71,10 @@ class Broker(pulumi.ComponentResource):
     """Changes with the credentials of its clients; None where the Secret is the user's."""
     secrets: list[pulumi.Resource]
     """What the program makes of it, for others to wait for."""
-    scaler_files: Mapping[str, str]
-    """Of the scaler's own credentials: the name of each file, and the Secret's key."""
+    scaler_volume: Manifest
+    """Holds the scaler's own credentials, as the files `url` and, of RabbitMQ, `management-url`."""
+    has_management: bool
+    """Whether the second may be there."""
 
     def __init__(self, name: str, args: BrokerArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("celery:infra:Broker", name, None, opts)
@@ -89,8 +91,9 @@ class Broker(pulumi.ComponentResource):
             child = pulumi.ResourceOptions(parent=self)
             self.secrets.append(secret(f"{name}-secret", SECRET, settings.namespace, identity, data, child))
         own = SCALER_URL if SCALER_URL in keys else URL
-        management = {MANAGEMENT_URL: MANAGEMENT_URL} if MANAGEMENT_URL in keys else {}
-        self.scaler_files = {URL: own, **management}
+        theirs = bool(settings.existing_secret) or settings.broker == EXTERNAL
+        self.has_management = MANAGEMENT_URL in keys or (theirs and protocol(settings) != "redis")
+        self.scaler_volume = self._volume({URL: own}, optional=self.has_management and theirs)
         self.register_outputs({"secret_name": self.secret_name})
 
     @property
@@ -118,6 +121,18 @@ class Broker(pulumi.ComponentResource):
             *external.worker_configuration(self._settings, self._scheme),
             *([f"broker.transport_options=(dict){_text(options)}"] if options else []),
         ]
+
+    def _volume(self, files: Mapping[str, str], *, optional: bool) -> Manifest:
+        """Not the whole Secret, which opens the broker to the workers. Nobody has to look into a Secret of
+        the user's for its `management-url` to be found, also later."""
+        management = {"key": MANAGEMENT_URL, "path": MANAGEMENT_URL}
+        items = [{"key": key, "path": file} for file, key in files.items()]
+        if self.has_management and not optional:
+            items.append(management)
+        sources: list[Manifest] = [{"secret": {"name": self.secret_name, "items": items}}]
+        if optional:
+            sources.append({"secret": {"name": self.secret_name, "items": [management], "optional": True}})
+        return {"projected": {"sources": sources}}
 
     def _data(self, name: str) -> dict[str, pulumi.Input[str]]:
         settings = self._settings

@@ -164,7 +164,8 @@ def _authorities(settings: Settings) -> Iterator[Problem]:
 
 def _in_the_clear(settings: Settings, secret_keys: Iterable[str]) -> Iterator[Problem]:
     for name, setting in settings_of(Settings).items():
-        if setting.secret and getattr(settings, name) and setting.name not in set(secret_keys):
+        given = getattr(settings, name)
+        if setting.secret and given and _opens(setting.name, given) and setting.name not in set(secret_keys):
             yield Problem(
                 key=setting.name,
                 wrong="is stored in the clear",
@@ -178,6 +179,13 @@ def _in_the_clear(settings: Settings, secret_keys: Iterable[str]) -> Iterator[Pr
             effect="whoever may read Deployments reads it",
             command="make a Secret, name it in envFrom, and take it out: " + _TOP.remove_command(key),
         )
+
+
+def _opens(key: str, given: str) -> bool:
+    """An address alone opens nothing: rendered manifests take it, and a Secret of the same name the rest."""
+    if not key.endswith("Url"):
+        return True
+    return any(parts.netloc.count("@") or parts.query for parts in map(urlsplit, given.split(";")))
 
 
 def _passwords(settings: Settings) -> Iterator[Problem]:

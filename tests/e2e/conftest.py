@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -62,9 +62,24 @@ class Stacks:
         /,
         *,
         deploy: Callable[[Stack], None] = Stack.apply,
+        outside_options: Mapping[str, object] = outside.NO_OPTIONS,
         **settings: object,
     ) -> Stack:
         """With these settings over those of all tests."""
+        stack = self.deploy(change, deploy=deploy, **settings)
+        stack.outside.start(stack.settings["image"], outside_options)
+        stack.wait_ready()
+        return stack
+
+    def deploy(
+        self,
+        change: Change = with_ledger,
+        /,
+        *,
+        deploy: Callable[[Stack], None] = Stack.apply,
+        **settings: object,
+    ) -> Stack:
+        """As `make`, without waiting for it."""
         namespace = f"e2e-{uuid.uuid4().hex[:8]}"
         stack = Stack(self._cluster, namespace, settings_of(namespace, self._built), change=change)
         self._stacks.append(stack)
@@ -73,8 +88,6 @@ class Stacks:
         stack.kubectl("create", "--filename=-", stdin=json.dumps(outside.claim()))
         stack.settings |= {key: str(value) for key, value in settings.items()}
         deploy(stack)
-        stack.outside.start(stack.settings["image"])
-        stack.wait_ready()
         return stack
 
     def remove(self) -> None:

@@ -7,7 +7,7 @@ through files: one stream of `kubectl exec` for minutes was seen to stall.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from demo.commands import DemoError
@@ -19,6 +19,13 @@ POD = "outside"
 ORDERS, REPORTS = "/tmp/orders", "/tmp/reports"  # noqa: S108  # in the pod
 READ_LEDGER = f"import glob; [print(open(f).read(), end='') for f in glob.glob('{LEDGER}/*.jsonl')]"
 
+NO_OPTIONS: Mapping[str, object] = {}
+PRODUCE = """\
+import json, os, sys
+from sample_app import producer, tasks
+tasks.app.conf.broker_transport_options = json.loads(os.environ["TRANSPORT_OPTIONS"])
+sys.exit(producer.main(sys.stdin))
+"""
 LOST_CONNECTION = "abnormal closure"
 
 Kubectl = Callable[..., str]
@@ -30,8 +37,9 @@ class Outside:
     def __init__(self, kubectl: Kubectl) -> None:
         self._kubectl = kubectl
 
-    def start(self, image: str) -> None:
-        self._kubectl("create", "--filename=-", stdin=json.dumps(_pod(image)))
+    def start(self, image: str, options: Mapping[str, object] = NO_OPTIONS) -> None:
+        """`options` are the app's `broker_transport_options`, of which a producer needs the same."""
+        self._kubectl("create", "--filename=-", stdin=json.dumps(_pod(image, options)))
         self._kubectl("wait", "--for=condition=Ready", f"pod/{POD}", "--timeout=180s", seconds=190)
 
     def restart(self, image: str) -> None:
@@ -89,8 +97,9 @@ def mount(template: dict[str, Any]) -> None:
     template["spec"].setdefault("volumes", []).append(volume)
 
 
-def _pod(image: str) -> dict[str, Any]:
-    produce = f"tail -f -n +1 {ORDERS} | python3 -m sample_app.producer >> {REPORTS}"
+def _pod(image: str, options: Mapping[str, object]) -> dict[str, Any]:
+    produce = f'tail -f -n +1 {ORDERS} | python3 -c "$PRODUCE" >> {REPORTS}'
+    told = {"name": "TRANSPORT_OPTIONS", "value": json.dumps(options)}
     url = {
         "name": "CELERY_BROKER_URL",
         "valueFrom": {"secretKeyRef": {"name": "celery-broker", "key": "url"}},
@@ -99,7 +108,7 @@ def _pod(image: str) -> dict[str, Any]:
         "name": POD,
         "image": image,
         "command": ["sh", "-c", f": > {ORDERS}; : > {REPORTS}; {produce}"],
-        "env": [url],
+        "env": [url, told, {"name": "PRODUCE", "value": PRODUCE}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

@@ -17,6 +17,13 @@ EMPTY_SECONDS = 240
 IN_SECONDS = CALM_SECONDS + 60
 
 
+BACKENDS = {
+    "redis + redis": {},
+    "quorum + postgresql": {"broker": "rabbitmq", "queueType": "quorum", "resultBackend": "postgresql"},
+    "classic + postgresql": {"broker": "rabbitmq", "resultBackend": "postgresql"},
+}
+
+
 def clean(tasks: int) -> Verdict:
     return Verdict(finished=tasks, lost=(), killed=(), repeated=(), unpublished=())
 
@@ -29,8 +36,19 @@ def follow_the_flood_back(stack: Stack) -> None:
     assert took >= CALM_SECONDS - 10
 
 
-def test_a_flood_is_followed_out_and_in_and_every_task_finishes_once(stack: Stack) -> None:
+@pytest.mark.parametrize(
+    "backends",
+    [
+        "redis + redis",
+        "quorum + postgresql",
+        pytest.param("classic + postgresql", marks=pytest.mark.slow),
+    ],
+)
+def test_a_flood_is_followed_out_and_in_and_every_task_finishes_once(
+    new_stack: NewStack, backends: str
+) -> None:
     """Nothing moves while nothing is to do; 3 x 2,000 tasks drive 2 -> 4 -> 2; the ledger is clean."""
+    stack = new_stack(**BACKENDS[backends])
     stack.unmoved(lambda: versions(stack), 15)
 
     stack.flood(tasks=2000, batches=3, ms=5)
@@ -132,9 +150,12 @@ def flower_answers(stack: Stack, login: str) -> str:
     return stack.kubectl(*words, stdin=login).strip()
 
 
-def test_two_stacks_share_a_cluster_and_leave_it_one_by_one(new_stack: NewStack) -> None:
+@pytest.mark.parametrize(
+    "others", ["redis + redis", pytest.param("quorum + postgresql", marks=pytest.mark.slow)]
+)
+def test_two_stacks_share_a_cluster_and_leave_it_one_by_one(new_stack: NewStack, others: str) -> None:
     """Removing one changes nothing of the other; after both, the definition is all there is."""
-    first, second = new_stack(), new_stack()
+    first, second = new_stack(), new_stack(**BACKENDS[others])
     pods = second.worker_pods()
 
     first.remove()

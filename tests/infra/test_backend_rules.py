@@ -219,6 +219,35 @@ def test_a_secret_setting_in_the_clear_is_told_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        ("amqps://mq.example:5671/shop", False),
+        ("sentinel://a:26379;sentinel://b:26379", False),
+        ("amqps://shop@mq.example/shop", True),
+        (f"redis://:{MARKER}@h/0", True),
+        (f"sentinel://a:26379;sentinel://:{MARKER}@b:26379", True),
+        (f"rediss://h/0?ssl_keyfile_password={MARKER}", True),
+    ],
+)
+def test_an_address_alone_is_no_secret(url: str, secret: bool) -> None:
+    options = {"master_name": "m"} if url.startswith("sentinel") else {}
+    values = given(**EXTERNAL, brokerUrl=url, brokerTransportOptions=options)
+    said = complaint_about(values)
+
+    assert ("brokerUrl: is stored in the clear" in said) is secret
+    assert bool(said) is secret
+    assert MARKER not in said
+
+
+def complaint_about(values: dict[str, str]) -> str:
+    try:
+        load(Configuration(stack="dev", values=values))
+    except WrongSettings as wrong:
+        return str(wrong)
+    return ""
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "redis://h",

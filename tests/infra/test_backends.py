@@ -165,16 +165,27 @@ def test_rabbitmqs_users_change_with_their_passwords() -> None:
 
 def test_the_scaler_gets_its_own_users_files_and_no_other() -> None:
     scaler = deployments(record(chosen(RABBITMQ_NONE), password=PASSWORD))["celery-fleet-scaler"]
-    (broker,) = (one["secret"] for one in scaler["volumes"] if "secret" in one)
+    (sources,) = (one["projected"]["sources"] for one in scaler["volumes"] if "projected" in one)
 
-    assert broker["items"] == [
-        {"key": "scaler-url", "path": "url"},
-        {"key": "management-url", "path": "management-url"},
-    ]
+    items = [{"key": "scaler-url", "path": "url"}, {"key": "management-url", "path": "management-url"}]
+    assert sources == [{"secret": {"name": "celery-broker", "items": items}}]
     known = environment(scaler)
     assert known[Env.BROKER_URL_FILE] == "/etc/celery-broker/url"
     assert known[Env.BROKER_MANAGEMENT_URL_FILE] == "/etc/celery-broker/management-url"
     assert Env.BROKER_CA_FILE not in known
+
+
+def test_a_secret_of_the_users_may_have_a_management_url_or_not() -> None:
+    """Nobody has to look into it, and one that comes later is found, too."""
+    scaler = deployments(record(chosen(EXTERNAL_SECRETS), password=PASSWORD))["celery-fleet-scaler"]
+    (sources,) = (one["projected"]["sources"] for one in scaler["volumes"] if "projected" in one)
+
+    management = [{"key": "management-url", "path": "management-url"}]
+    assert sources == [
+        {"secret": {"name": "mq", "items": [{"key": "url", "path": "url"}]}},
+        {"secret": {"name": "mq", "items": management, "optional": True}},
+    ]
+    assert Env.BROKER_MANAGEMENT_URL_FILE in environment(scaler)
 
 
 def test_rabbitmq_gives_the_scaler_what_the_contract_lists_for_the_apps_own_names() -> None:

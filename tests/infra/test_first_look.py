@@ -249,7 +249,7 @@ def test_the_scaler_gets_the_credentials_that_the_secret_has_for_it() -> None:
     assert (seen.broker_keys, seen.broker_scheme) == (frozenset(REACHED["mq"]), "amqps")
     assert (unseen.broker_keys, unseen.broker_scheme) == (frozenset(), "")
     assert files(declared, seen) == {"url": "scaler-url", "management-url": "management-url"}
-    assert files(declared, unseen) == {"url": "url"}
+    assert files(declared, unseen) == {"url": "url", "management-url": "management-url"}
 
 
 def files(declared: Settings, seen: FirstLook) -> dict[str, str]:
@@ -259,12 +259,8 @@ def files(declared: Settings, seen: FirstLook) -> dict[str, str]:
         for found in record(declared, seen=seen)
         if found.name == "scaler-deployment"
     )
-    (items,) = (
-        volume["secret"]["items"]
-        for volume in scaler["volumes"]
-        if volume.get("secret", {}).get("secretName") == "mq"
-    )
-    return {item["path"]: item["key"] for item in items}
+    (sources,) = (volume["projected"]["sources"] for volume in scaler["volumes"] if "projected" in volume)
+    return {item["path"]: item["key"] for source in sources for item in source["secret"]["items"]}
 
 
 def test_no_kubeconfig_is_one_plain_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
