@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import yaml
 
-from infra.components.credentials import MARK
+from infra.components.credentials import MANAGEMENT_URL, MARK
 from infra.components.flower import IMAGE as FLOWER_IMAGE
 from infra.components.sample_app import IMAGE as SAMPLE_IMAGE
 from infra.manifests import configuration
@@ -38,6 +38,8 @@ STAND_IN: Final = "PasswordOfTheEnvFile"  # letters that no URL escapes
 NEEDED: Final = f"${{{PASSWORD}:?missing in .env}}"
 SERVERS: Final = ("broker", "result-backend")
 """Components that others wait for."""
+NOT_HERE: Final = ("scaler-", MANAGEMENT_URL, MARK)
+"""Keys that are the scaler's, or of a password that changes."""
 Kept = Mapping[str, Mapping[str, str]]
 """Texts of Secrets or ConfigMaps, by name and key."""
 PAGES: Final = ("flower", "sample-app")
@@ -206,11 +208,11 @@ class _Service:
         for source in sources:
             if "secret" in source:
                 name = source["secret"]["name"]
-                found |= {key: self._secret(name, key) for key in self._secrets.get(name, {}) if key != MARK}
+                found |= {key: self._secret(name, key) for key in self._secrets.get(name, {})}
             elif "configMap" in source:
                 texts = self._config_maps[source["configMap"]["name"]]
                 found |= {key: text.replace("$", "$$") for key, text in texts.items()}
-        return found
+        return {key: text for key, text in found.items() if not key.startswith(NOT_HERE)}
 
     def _environment(self) -> dict[str, str]:
         found = {}

@@ -56,6 +56,31 @@ def test_the_password_is_a_variable_that_must_be_there(stack: str) -> None:
     assert compose.STAND_IN not in json.dumps(found)
 
 
+def test_rabbitmq_and_postgresql_come_along_with_their_users() -> None:
+    """Without the scaler's, which is not here; no client begins before they are ready."""
+    found = services("local", broker="rabbitmq", resultBackend="postgresql", queueType="quorum")
+    worker = found["default-celery-worker"]
+
+    files = {key for key in found["rabbitmq"]["environment"] if key.startswith("FILE_")}
+    assert files == {
+        "FILE_CONSUMER_TIMEOUT_MS",
+        "FILE_OVERLAP_SECONDS",
+        "FILE_PASSWORD",
+        "FILE_START_SH",
+        "FILE_URL",
+        "FILE_USERNAME",
+    }
+    user = found["rabbitmq"]["environment"]["FILE_USERNAME"]
+    assert worker["environment"]["CELERY_BROKER_URL"] == f"amqp://{user}:{NEEDED}@rabbitmq:5672/celery"
+    of_results = f"db+postgresql://{user}:{NEEDED}@postgresql:5432/celery"
+    assert worker["environment"]["CELERY_RESULT_BACKEND"] == of_results
+    assert worker["depends_on"].keys() == {"rabbitmq", "postgresql"}
+    assert found["rabbitmq"]["image"] == "rabbitmq:4-management"
+    assert found["postgresql"]["image"] == "postgres:17"
+    assert found["postgresql"]["user"] == "999:999"
+    assert "result-cleaner" in found
+
+
 def test_every_service_is_as_confined_as_its_pod(stack: str) -> None:
     for name, service in services(stack).items():
         assert service["user"] == "65532:65532", name
