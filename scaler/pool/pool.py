@@ -188,7 +188,12 @@ class Pool:
         """A worker that takes nothing though there is work, to be evicted."""
         if self.policy is None or sight.at < self.evicted_at + EVICT_SECONDS:
             return None
-        found = stuck(self._suspects, sight.answers, all_spoken_of=sight.all_spoken_of(self.policy))
+        found = stuck(
+            self._suspects,
+            sight.answers,
+            all_spoken_of=sight.all_spoken_of(self.policy),
+            later_takes_place=sight.unsettled(self.policy),
+        )
         return next((pod for pod in sight.pods if pod.name in found), None)
 
     def came_back(self, pods: frozenset[str]) -> None:

@@ -17,7 +17,9 @@ from scaler.broker.url import UrlFile
 from tests.conftest import RedisServer
 from tests.rabbitmq import Vhost
 
-QUORUM = {"task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
+# Without confirmation a message that was sent may not be there yet, and what a test counts is no fact.
+CLASSIC = {"broker_transport_options": {"confirm_publish": True}}
+QUORUM = {**CLASSIC, "task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
 
 everywhere = pytest.mark.parametrize(
     "place",
@@ -31,6 +33,7 @@ everywhere = pytest.mark.parametrize(
 class Place:
     """A broker with nothing in it, as an app and as the scaler reach it."""
 
+    kind: str
     url: str
     scaler_url: str
     queued: Callable[[str], int]
@@ -64,6 +67,7 @@ def on_redis(server: RedisServer) -> Place:
         server.start()
 
     return Place(
+        kind="redis",
         url=server.url,
         scaler_url=server.url,
         queued=queued,
@@ -75,6 +79,7 @@ def on_redis(server: RedisServer) -> Place:
 
 def on_rabbitmq(vhost: Vhost, kind: str) -> Place:
     return Place(
+        kind=kind,
         url=vhost.url,
         scaler_url=vhost.scaler_url,
         management_url=vhost.management_url,
@@ -82,7 +87,7 @@ def on_rabbitmq(vhost: Vhost, kind: str) -> Place:
         restart=vhost.server.restart,
         stop=vhost.server.stop,
         start=vhost.server.start,
-        settings=QUORUM if kind == "quorum" else {},
+        settings=QUORUM if kind == "quorum" else CLASSIC,
     )
 
 
