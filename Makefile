@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test check images bench venv settings
+.PHONY: help demo down test check images bench soak venv settings
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +27,10 @@ images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and samp
 bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+
+soak: venv ## the slow tier, about 90 min: 200 scale-ins, 20 destroys, and what faults cost, as a table
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m bench.soak
 
 venv: ## the Python environment, .venv
 	@$(PYTHON) -m demo.environment venv

@@ -14,9 +14,19 @@ from pathlib import Path
 
 from demo.environment import ROOT
 
+LAST_LINES = 40
+
 
 class DemoError(Exception):
     """What went wrong, what it means and what mends it, ready to be printed."""
+
+
+class ProgramFailed(DemoError):  # noqa: N818  # the fact, not an error class among others
+    """Its message ends with the last lines of what the program said; `output` is all of it."""
+
+    def __init__(self, message: str, output: str) -> None:
+        super().__init__(message)
+        self.output = output
 
 
 def say(text: str) -> None:
@@ -58,8 +68,9 @@ def run(
     except subprocess.TimeoutExpired as late:
         raise DemoError(f"`{' '.join(words)}` did not end within {timeout_seconds:.0f} s") from late
     if done.returncode != 0:
-        output = "\n".join((done.stdout + (done.stderr or "")).strip().splitlines()[-40:])
-        raise DemoError(f"`{' '.join(words)}` failed ({done.returncode}):\n{output}")
+        output = (done.stdout + (done.stderr or "")).strip()
+        last = "\n".join(output.splitlines()[-LAST_LINES:])
+        raise ProgramFailed(f"`{' '.join(words)}` failed ({done.returncode}):\n{last}", output)
     return done.stdout
 
 

@@ -59,9 +59,11 @@ class Engine:
             self.set(key, value)
 
     def set(self, key: str, value: str) -> None:
-        """One setting; a dot in the key leads into a structure."""
-        path = ["--path"] if "." in key else []
-        self.run("config", "set", *path, key, value, "--stack", self.stack, "--config-file", str(self.config))
+        """One setting; a dot or a bracket in the key leads into a structure."""
+        path = ["--path"] if set(".[") & set(key) else []
+        chosen = ["--stack", self.stack, "--config-file", str(self.config)]
+        # A value that begins with a hyphen is no option.
+        self.run("config", "set", *path, *chosen, "--", key, value)
 
     def destroy(self, *options: str) -> None:
         """Remove the stack and all it holds; nothing to do where there is none.
@@ -96,7 +98,7 @@ class Engine:
             # A CLI of our own finds its language plugin beside itself.
             "PATH": f"{Path(self.program).parent}{os.pathsep}{os.environ['PATH']}",
         }
-        words = [self.program, *arguments, "--non-interactive", "--color=never"]
+        words = [self.program, "--non-interactive", "--color=never", *arguments]
         return run(words, env=environment, cwd=cwd, timeout_seconds=timeout_seconds)
 
     def _make(self) -> None:

@@ -34,6 +34,7 @@ ORDER: Final = (
     "ServiceAccount",
     "Role",
     "RoleBinding",
+    "NetworkPolicy",
     "PersistentVolumeClaim",
     "Service",
     "PodDisruptionBudget",

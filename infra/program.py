@@ -1,9 +1,10 @@
 """The stack, composed: which components there are, what each needs, in which order they come and go.
 
 `deploy` declares and reads nothing: the settings are checked by then (`infra.settings`) and the cluster
-was looked at (`infra.live.first_look`). The order up is the dependencies': namespace, broker, CRD and
-`Celery` objects, workers, Flower, scaler, and last `FleetLifecycle`, which depends on everything and waits
-until the fleet works. The order down is the reverse, so it goes while all else still lives.
+was looked at (`infra.live.first_look`). The order up is the dependencies': namespace, network policies,
+broker, CRD and `Celery` objects, workers, beat, Flower, scaler, and last `FleetLifecycle`, which depends on
+everything and waits until the fleet works. The order down is the reverse, so it goes while all else still
+lives.
 
 A component's `depends_on` holds for its children: they are registered after it and deleted before it.
 """
@@ -18,9 +19,11 @@ import pulumi_kubernetes as kubernetes
 
 from infra.components import fleet_schema, flower, pod_baseline, sample_app
 from infra.components.autoscaler import Autoscaler, AutoscalerArgs
+from infra.components.beat import Beat, BeatArgs
 from infra.components.broker import Broker, BrokerArgs
 from infra.components.fleet_objects import FleetObjects, FleetObjectsArgs
 from infra.components.flower import Flower, FlowerArgs
+from infra.components.network import Network, NetworkArgs
 from infra.components.sample_app import SampleApp, SampleAppArgs
 from infra.components.workers import Workers, WorkersArgs
 from infra.lifecycle import FleetLifecycle, FleetLifecycleArgs
@@ -28,7 +31,7 @@ from infra.live.first_look import STACK_LABEL, FirstLook
 from infra.settings import Settings
 from scaler import contract
 
-Runs = Broker | Workers | Flower | SampleApp | Autoscaler
+Runs = Broker | Workers | Beat | Flower | SampleApp | Autoscaler
 """The components with pods."""
 
 
@@ -47,7 +50,10 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
         # (pulumi/pulumi-kubernetes#1772).
         enable_secret_mutable=True,
     )
-    namespace = [_namespace(settings, provider)] if settings.create_namespace else []
+    namespace: list[pulumi.Resource] = [_namespace(settings, provider)] if settings.create_namespace else []
+    if settings.network_policies:
+        opts = pulumi.ResourceOptions(provider=provider, depends_on=list(namespace))
+        namespace.append(Network("network", NetworkArgs(settings=settings), opts))
     first = pulumi.ResourceOptions(provider=provider, depends_on=namespace)
     broker = Broker("broker", BrokerArgs(settings=settings), first)
     objects = FleetObjects("fleet", FleetObjectsArgs(settings=settings, own_crd=_owns_crd(seen)), first)
@@ -67,7 +73,8 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
         if settings.sample_app
         else []
     )
-    running: list[Runs] = [broker, *pools, *page, *sample, scaler]
+    beat = [Beat("beat", BeatArgs(settings=settings, broker=broker), then)] if settings.beat else []
+    running: list[Runs] = [broker, *pools, *beat, *page, *sample, scaler]
     FleetLifecycle(
         "lifecycle",
         FleetLifecycleArgs(
@@ -87,7 +94,7 @@ def deploy(settings: Settings, seen: FirstLook) -> None:
             image_timeout_seconds=settings.image_timeout_seconds,
             on_destroy=settings.on_destroy,
             drain_timeout_seconds=settings.drain_timeout_seconds,
-            producers=[part.deployment_name for part in sample],
+            producers=[*(part.deployment_name for part in sample), *(part.deployment_name for part in beat)],
             queues={pool.name: ",".join(pool.queues) for pool in settings.pools},
             broker=broker.keeping,
             schema_revision=max(fleet_schema.REVISION, seen.schema_revision or 0),

@@ -96,6 +96,7 @@ def _pod(settings: Settings, broker: Broker, auth_secret: str) -> Pod:
         env=[
             *environment(broker.secret_name),
             secret_variable("FLOWER_BASIC_AUTH", auth_secret, AUTH_KEY),
+            {"name": "FLOWER_READ_ONLY", "value": str(settings.flower_read_only).lower()},
         ],
         container={
             "ports": [{"containerPort": PORT}],

@@ -26,6 +26,13 @@ USER: Final = 65532
 """A number, since the kubelet cannot check a name against runAsNonRoot; the one of this project's images.
 A user's image runs with it, too, whatever its USER says."""
 
+HOME: Final = {"name": "HOME", "value": "/tmp"}  # noqa: S108  # in the container
+RESTRICTED: Final = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
 STARTED: Final = {"pulumi.com/waitFor": "jsonpath={.metadata.uid}"}
 """True as soon as the object is there. `pulumi.com/skipAwait` would do the same on the way up, but also
 end the wait for its removal (pulumi-kubernetes, metadata/overrides.go, DeletedCondition): the broker would
@@ -57,7 +64,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """One container with what it needs; every pod here has exactly one."""
+    """One container with what it needs; every pod here has exactly one, but for init containers."""
 
     image: str
     pull_policy: str
@@ -74,34 +81,43 @@ class Pod:
     mount_token: bool = False
     grace_period_seconds: int = 30
     annotations: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Beside those of its identity, which win."""
+    volumes: Iterable[Mapping[str, Any]] = ()
+    """Whole volumes, beside those that `mounts` makes; `volume_mounts` names them."""
+    volume_mounts: Iterable[Mapping[str, Any]] = ()
+    init_containers: Iterable[Mapping[str, Any]] = ()
+    """In Kubernetes' own shape; what they leave out is the pod's."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys of the pod's spec: where it runs."""
 
 
 def template(pod: Pod, identity: Identity) -> Manifest:
     """The pod template of a Deployment."""
     mounts = {"/tmp": {"emptyDir": {"sizeLimit": "256Mi"}}, **pod.mounts}  # noqa: S108  # in the container
     names = {path: path.strip("/").replace("/", "-") for path in mounts}
+    volume_mounts = [
+        {"name": names[path], "mountPath": path, **({"readOnly": True} if "secret" in source else {})}
+        for path, source in mounts.items()
+    ]
     container = {
         "name": identity.name,
         "image": pod.image,
         "imagePullPolicy": pod.pull_policy,
         **({"command": pod.command} if pod.command else {}),
         # The user has no entry in the image's /etc/passwd, so its home would be /.
-        "env": [*pod.env, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "env": [*pod.env, HOME],
         "resources": pod.resources,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            {"name": names[path], "mountPath": path, **({"readOnly": True} if "secret" in source else {})}
-            for path, source in mounts.items()
-        ],
+        "securityContext": RESTRICTED,
+        "volumeMounts": [*volume_mounts, *pod.volume_mounts],
         **pod.container,
     }
+    initial = [_init_container(given, pod) for given in pod.init_containers]
     spec = {
+        **pod.spec,
+        **({"initContainers": initial} if initial else {}),
         "containers": [container],
-        "volumes": [{"name": names[path], **source} for path, source in mounts.items()],
+        "volumes": [*({"name": names[path], **source} for path, source in mounts.items()), *pod.volumes],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -117,7 +133,19 @@ def template(pod: Pod, identity: Identity) -> Manifest:
         **({"imagePullSecrets": [{"name": name} for name in pod.pull_secrets]} if pod.pull_secrets else {}),
     }
     annotations = {"annotations": dict(pod.annotations)} if pod.annotations else {}
-    return {"metadata": {"labels": identity.labels, **annotations}, "spec": spec}
+    return {"metadata": {"labels": {**pod.labels, **identity.labels}, **annotations}, "spec": spec}
+
+
+def _init_container(given: Mapping[str, Any], pod: Pod) -> Manifest:
+    """One that runs to its end before the pod's own container, as it is, on the same footing."""
+    return {
+        "imagePullPolicy": pod.pull_policy,
+        "resources": pod.resources,
+        **given,
+        "env": [*given.get("env", ()), HOME],
+        "securityContext": {**RESTRICTED, **given.get("securityContext", {})},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *given.get("volumeMounts", ())],  # noqa: S108
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

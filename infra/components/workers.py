@@ -53,7 +53,7 @@ class Workers(pulumi.ComponentResource):
         settings, pool = args.settings, args.pool
         identity = Identity(stack=settings.stack, name="celery-worker", component="worker", pool=pool.name)
         self.deployment_name = contract.worker_deployment_name(pool.name)
-        self.template = pod_baseline.template(_pod(settings, pool, args.broker), identity)
+        self.template = pod_baseline.template(_pod(settings, pool, args.broker, identity), identity)
         pod_baseline.deployment(
             f"{name}-deployment",
             pod_baseline.DeploymentArgs(
@@ -111,16 +111,40 @@ def command(settings: Settings, pool: Pool) -> list[str]:
 
 
 def _configuration(settings: Settings, pool: Pool) -> Iterator[str]:
+    if pool.accept_content:
+        yield f"accept_content=(list){json.dumps(pool.accept_content)}"
     if pool.acks_late:
         yield "task.acks_late=1"
     if pool.soft_shutdown_timeout_seconds:
         yield f"worker.soft_shutdown_timeout={pool.soft_shutdown_timeout_seconds}"
+    yield from broker_configuration(settings)
+
+
+def broker_configuration(settings: Settings) -> Iterator[str]:
+    """For whatever sends or takes messages: under which keys they lie."""
     options = transport_options(settings)
     if options:
         yield f"broker.transport_options=(dict){json.dumps(options, sort_keys=True)}"
 
 
-def _pod(settings: Settings, pool: Pool, broker: Broker) -> Pod:
+def place(pool: Pool) -> dict[str, Any]:
+    """Where the pool's pods run, as keys of a pod's spec."""
+    wanted = {
+        "nodeSelector": dict(pool.node_selector),
+        "tolerations": list(pool.tolerations),
+        "affinity": dict(pool.affinity),
+        "priorityClassName": pool.priority_class_name,
+    }
+    return {key: value for key, value in wanted.items() if value}
+
+
+def _spread(pool: Pool, identity: Identity) -> dict[str, Any]:
+    own = {"labelSelector": {"matchLabels": identity.selector}}
+    constraints = [{**own, **given} for given in pool.topology_spread_constraints]
+    return {"topologySpreadConstraints": constraints} if constraints else {}
+
+
+def _pod(settings: Settings, pool: Pool, broker: Broker, identity: Identity) -> Pod:
     # SIGTERM alone finishes every task and knows no soft shutdown, which only comes before a cold one; and
     # SIGTERM is all that Kubernetes sends.
     remap = [{"name": "REMAP_SIGTERM", "value": "SIGQUIT"}] if pool.soft_shutdown_timeout_seconds else []
@@ -139,7 +163,12 @@ def _pod(settings: Settings, pool: Pool, broker: Broker) -> Pod:
         container={"envFrom": list(pool.env_from)} if pool.env_from else {},
         service_account=pool.service_account,
         grace_period_seconds=pool.grace_period_seconds,
-        annotations=broker.pod_annotations,
+        annotations={**pool.pod_annotations, **broker.pod_annotations},
+        labels=pool.pod_labels,
+        volumes=pool.volumes,
+        volume_mounts=pool.volume_mounts,
+        init_containers=pool.init_containers,
+        spec={**place(pool), **_spread(pool, identity)},
     )
 
 

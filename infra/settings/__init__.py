@@ -22,6 +22,7 @@ from pulumi.runtime import config as pulumi_config
 
 from infra.settings import lint
 from infra.settings.fields import Settings
+from infra.settings.names import object_name
 from infra.settings.pool import Pool
 from infra.settings.problem import Place, Problem
 from infra.settings.rules import (
@@ -79,15 +80,17 @@ def load(configuration: Configuration | None = None) -> Settings:
             continue
         own = values_of(overrides, POOL_SETTINGS, Place(name), problems)
         inherited = {field: getattr(defaults, field) for field in POOL_SETTINGS}
-        pools.append(Pool(**{**inherited, **own, "name": name}))
-        places[name] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
+        made = object_name(name)
+        pools.append(Pool(**{**inherited, **own, "name": made}))
+        places[made] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
+        places[made]["name"] = Place(name)
     for pool in pools:
         problems += problems_of_pool(pool, places[pool.name])
     problems += problems_between(pools, places)
     rest = {name: value for name, value in flat.items() if name in STACK_SETTINGS}
     rest["namespace"] = rest.get("namespace") or f"{PROJECT}-{configuration.stack}"
-    persistence = STACK_SETTINGS["redis_persistence"].default
-    rest["redis_persistence"] = {**persistence, **rest.get("redis_persistence", {})}
+    for name in ("redis_persistence", "beat_schedule_persistence"):
+        rest[name] = {**STACK_SETTINGS[name].default, **rest.get(name, {})}
     settings = Settings(stack=configuration.stack, defaults=defaults, pools=tuple(pools), **rest)
     secret_keys = {key.removeprefix(f"{PROJECT}:") for key in configuration.secret_keys}
     problems += problems_of_stack(settings, secret_keys)

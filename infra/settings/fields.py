@@ -1,9 +1,9 @@
 """Every setting of a stack: its type, its default, and what it means. Data, with no behaviour.
 
-`Settings` holds the keys of the whole stack; those that `pools` may override by name are in
-`infra.settings.pool`. The descriptions in these two are the only ones: `infra.settings.docs` writes the
-`config` block of Pulumi.yaml and the table in README.md from them, and the errors of
-`infra.settings.rules` quote them.
+`Settings` holds the keys of the whole stack, together with `infra.settings.doors`; those that `pools` may
+override by name are in `infra.settings.pool`. The descriptions there are the only ones:
+`infra.settings.docs` writes the `config` block of Pulumi.yaml and the table in README.md from them, and the
+errors of `infra.settings.rules` quote them.
 
 Reading values and checking them is not done here; start at `infra.settings`.
 """
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infra.settings.doors import Doors
 from infra.settings.pool import DAY, Pool
 from infra.settings.problem import Problem
 from infra.settings.schema import container_resources, setting
@@ -23,7 +24,7 @@ _NODE_PORT_MEANING = "Port on every node, from 30000 to 32767; 0 lets the cluste
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Doors):
     """What one stack is asked to be."""
 
     stack: str

@@ -197,7 +197,7 @@ def _of_option(option: Option, about_tasks: Severity) -> tuple[Severity, str, st
                 about_tasks,
                 "runs Celery beat in every worker of a pool that is scaled",
                 "each scheduled task is sent once by every worker, and by none where none runs",
-                "run beat as one replica in a Deployment of its own, and: ",
+                "run it once, in a pod of its own: pulumi config set beat true, and: ",
             )
         case "purge", _:
             return (

@@ -1,6 +1,7 @@
 """Every setting of a pool: what `pools` may override by name. Data, with no behaviour.
 
-The settings of the whole stack are in `infra.settings.fields`, which also says what the descriptions are
+Those about pods rather than Celery are in `infra.settings.placement`, and
+the settings of the whole stack in `infra.settings.fields`, which also says what the descriptions are
 for. How those about tasks and messages reach a worker is in `infra.components.workers`, what follows from
 them in `infra.settings.delivery`, and which of them do not go together in `infra.settings.lint`.
 """
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infra.settings.placement import Placement
 from infra.settings.schema import container_resources, setting
 from scaler import contract
 
@@ -18,7 +20,7 @@ DAY: Final = 24 * 60 * 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Pool(Placement):
     """A worker Deployment with the queues that it serves, and the `Celery` object that scales it."""
 
     name: str = "default"

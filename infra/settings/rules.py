@@ -15,16 +15,14 @@ from typing import Any, Final
 
 from infra.password import MIN_LENGTH
 from infra.settings.fields import Settings
+from infra.settings.names import LABEL
+from infra.settings.pod_rules import problems_of_doors, problems_of_mounts
 from infra.settings.pool import Pool
 from infra.settings.problem import Place, Problem, shell, step
 from infra.settings.schema import Setting, settings_of
 from infra.settings.shapes import SHAPES
 from scaler import contract
 
-LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-"""A DNS label (RFC 1123), as Kubernetes wants the names of namespaces and Services."""
-MAX_POOL_NAME: Final = 63 - len(contract.worker_deployment_name(""))
-"""So that `<pool>-celery-worker` is a DNS label, too."""
 NODE_PORTS: Final = range(30000, 32768)
 """The API server's default `--service-node-port-range`."""
 
@@ -143,6 +141,7 @@ def problems_of_pool(pool: Pool, place: Mapping[str, Place]) -> Iterator[Problem
             effect="no number of workers would be allowed",
             command=where.set_command("minReplicas", pool.max_replicas),
         )
+    yield from problems_of_mounts(pool, place)
 
 
 def problems_between(pools: Iterable[Pool], places: Mapping[str, Mapping[str, Place]]) -> Iterator[Problem]:
@@ -155,7 +154,7 @@ def problems_between(pools: Iterable[Pool], places: Mapping[str, Mapping[str, Pl
                 key=places[pool.name]["queues"].key("queues"),
                 wrong=f"{queue!r} is served by pool {owners[queue]}, too (by pool {pool.name} here)",
                 effect="each of its messages would start workers in both pools",
-                command=Place(pool.name).set_command(
+                command=places[pool.name]["name"].set_command(
                     f"queues[{pool.queues.index(queue)}]", f"<queue of {pool.name}>"
                 ),
             )
@@ -163,12 +162,11 @@ def problems_between(pools: Iterable[Pool], places: Mapping[str, Mapping[str, Pl
 
 def problems_of_names(names: Iterable[str]) -> Iterator[Problem]:
     for name in names:
-        if not LABEL.fullmatch(name) or len(name) > MAX_POOL_NAME:
+        if not name.strip():
             yield Problem(
                 key=f"pools{step(name)}",
-                wrong=f"a pool's name must be a DNS label of at most {MAX_POOL_NAME} characters: "
-                "small letters, digits and hyphens, the first and last no hyphen",
-                effect="Kubernetes would refuse the Deployment that is named after it",
+                wrong="a pool must have a name",
+                effect="its Deployment and its Celery object are named after it",
                 command=f"pulumi config rm --path {shell(f'pools{step(name)}')}",
             )
 
@@ -201,6 +199,7 @@ def problems_of_stack(settings: Settings, secret_keys: Iterable[str]) -> Iterato
             )
     for owner in ("flower", "scaler", "sample_app"):
         yield from _node_port(settings, owner)
+    yield from problems_of_doors(settings)
     moved = sorted({"sep", "priority_steps", "global_keyprefix"} & set(settings.broker_transport_options))
     if settings.sample_app and moved:
         yield Problem(

@@ -60,9 +60,10 @@ def container_resources(cpu: str, memory: str, most_cpu: str, most_memory: str, 
 
 
 def settings_of(owner: type[Any]) -> dict[str, Setting]:
-    """The settings that a class holds, by the names of its fields."""
+    """The settings that a class holds, by the names of its fields; its own before those it inherits."""
     found = {}
-    for entry in dataclasses.fields(owner):
+    own = owner.__annotations__
+    for entry in sorted(dataclasses.fields(owner), key=lambda entry: entry.name not in own):
         if entry.metadata:
             head, *tail = entry.name.split("_")
             name = entry.metadata["name"] or head + "".join(word.title() for word in tail)

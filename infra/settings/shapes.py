@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from infra.settings.celery_options import REFUSED, options_of
+from infra.settings.pod_shapes import POD_SHAPES
 from infra.settings.problem import Text, step
 from scaler import contract
 
@@ -220,4 +221,7 @@ SHAPES: Final[Mapping[str, Callable[[Any], Iterator[Wrong]]]] = {
     "imagePullSecrets": _names,
     "behavior": _behavior,
     "brokerTransportOptions": _transport_options,
+    "beatSchedulePersistence": _persistence,
+    "beatResources": _resources,
+    **POD_SHAPES,
 }

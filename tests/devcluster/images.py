@@ -64,9 +64,14 @@ def load(tag: str) -> None:
         return
     say(f"Loading {tag} into the node: about 5 s per 100 MB")
     with tempfile.TemporaryDirectory(dir=places.cache()) as folder:
-        archive = Path(folder) / "image.tar"
-        run([*_buildah(), "push", "--quiet", identity, f"docker-archive:{archive}:{tag}"])
-        node_images.import_archive(state, archive)
+        file = Path(folder) / "image.tar"
+        archive(tag, file)
+        node_images.import_archive(state, file)
+
+
+def archive(tag: str, path: Path) -> None:
+    """`tag` as a file for `docker load`."""
+    run([*_buildah(), "push", "--quiet", image_id(tag), f"docker-archive:{path}:{tag}"])
 
 
 def build_redis() -> str:

@@ -38,6 +38,8 @@ FOR_IMAGES: Mapping[str, str] = {
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 
+FOR_COMPOSE: Mapping[str, str] = {"dockerd": "docker.io", "docker-proxy": "docker.io"}
+
 # The oldest `go` that fetches the toolchain a go.mod asks for by itself.
 OLDEST_GO = (1, 21)
 # /usr/sbin holds ip and iptables and is on root's PATH only after a login as root;

@@ -21,6 +21,8 @@ class GoProgram:
     names: tuple[str, ...]
     usual: str
     """How long a cold build takes on two cores; most of it is skipped when Go's cache is warm."""
+    package: str = "."
+    """What is compiled: the folder's own program, or the `tool` of its go.mod."""
 
     @property
     def sources(self) -> Path:
@@ -52,6 +54,13 @@ ETCD = GoProgram(folder="etcd", names=("etcd",), usual="1 min")
 became minutes under load (`Too large resource version`)."""
 DNS = GoProgram(folder="dns", names=("coredns",), usual="1 min")
 PAUSE = GoProgram(folder="pause", names=("pause",), usual="5 s")
+COMPOSE = GoProgram(
+    folder="compose",
+    names=("docker-compose",),
+    usual="2 to 5 min the first time",
+    package="github.com/docker/compose/v2/cmd",
+)
+"""No part of the cluster: the tests of compose.yaml run it. Debian's own is of 2021 and in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,12 @@ def toolchain() -> Toolchain:
     return built
 
 
+def compose() -> Path:
+    """The program of docker compose, built if it is not."""
+    go = go_program()
+    return _built(COMPOSE, go, run([go, "version"], cwd=COMPOSE.sources)) / COMPOSE.names[0]
+
+
 def remembered(state: State) -> Toolchain | None:
     """The programs that the last `up` used, if they still exist."""
     links = [state.programs / item.name for item in fields(Toolchain)]
@@ -94,7 +109,7 @@ def _built(program: GoProgram, go: Path, release: str) -> Path:
         first, *others = program.names
         argv: list[str | Path] = [go, "build", "-trimpath", "-buildvcs=false", "-ldflags", flags]
         # No libc: the pause process runs in an image that has none.
-        run([*argv, "-o", folder / first, "."], cwd=program.sources, env={"CGO_ENABLED": "0"})
+        run([*argv, "-o", folder / first, program.package], cwd=program.sources, env={"CGO_ENABLED": "0"})
         for name in others:
             (folder / name).symlink_to(first)
 

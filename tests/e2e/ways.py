@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from demo.commands import DemoError
+from demo.commands import ProgramFailed
 from demo.engine import Engine
 from infra.lifecycle import LifecycleProvider
 from infra.manifests import configuration
@@ -95,8 +95,8 @@ class Pulumi:
             self.engine.set(key, str(value))
         try:
             self.engine.act("destroy", "--yes", "--skip-preview", "--run-program")
-        except DemoError as trouble:
-            return str(trouble)
+        except ProgramFailed as failure:
+            return failure.output
         return ""
 
     def _give_ledger(self) -> None:

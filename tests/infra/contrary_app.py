@@ -12,6 +12,7 @@ app = Celery("contrary")
 app.conf.update(
     task_acks_late=False,
     task_ignore_result=True,
+    accept_content=["json", "pickle"],
     worker_prefetch_multiplier=7,
     worker_soft_shutdown_timeout=99,
     broker_transport_options={"visibility_timeout": 99, "socket_timeout": 33},

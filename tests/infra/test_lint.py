@@ -155,7 +155,8 @@ ABOUT_TASKS = [
             "extraArgs[1]",
             "runs Celery beat in every worker of a pool that is scaled",
             "each scheduled task is sent once by every worker, and by none where none runs",
-            "run beat as one replica in a Deployment of its own, and: pulumi config rm --path 'extraArgs[1]'",
+            "run it once, in a pod of its own: pulumi config set beat true, and: "
+            "pulumi config rm --path 'extraArgs[1]'",
         ),
         id="beat in the workers",
     ),
@@ -165,7 +166,7 @@ ABOUT_TASKS = [
             "pools.mail.extraArgs[0]",
             "runs Celery beat in every worker of a pool that is scaled",
             "each scheduled task is sent once by every worker, and by none where none runs",
-            "run beat as one replica in a Deployment of its own, and: "
+            "run it once, in a pod of its own: pulumi config set beat true, and: "
             "pulumi config rm --path 'pools.mail.extraArgs[0]'",
         ),
         id="beat behind another flag",

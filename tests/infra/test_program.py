@@ -445,8 +445,7 @@ def test_transport_options_reach_workers_and_scaler() -> None:
     program = record(settings("dev", {"brokerTransportOptions": json.dumps(options)}))
 
     found = dict(containers(program))
-    option, value = found["workers-default-deployment"]["command"][-2:]
-    assert option == "--"
+    value = found["workers-default-deployment"]["command"][-1]
     assert json.loads(value.removeprefix("broker.transport_options=(dict)")) == options
     environment = {entry["name"]: entry.get("value", "") for entry in found["scaler-deployment"]["env"]}
     assert json.loads(environment[contract.Env.BROKER_TRANSPORT_OPTIONS]) == options
@@ -461,6 +460,7 @@ def test_one_dictionary_holds_all_transport_options() -> None:
     command = found["workers-default-deployment"]["command"]
     assert command[command.index("--") :] == [
         "--",
+        'accept_content=(list)["json"]',
         'broker.transport_options=(dict){"sep": "|", "visibility_timeout": 7200}',
     ]
     environment = {entry["name"]: entry.get("value", "") for entry in found["scaler-deployment"]["env"]}
@@ -486,7 +486,8 @@ def test_the_command_line_holds_each_setting_once_and_configuration_last() -> No
         *("celery", "-A", "shop.celery:app", "worker", "-n", "worker@$(POD_NAME)"),
         *("-Q", "celery", "-c", "1", "-l", "info", "--without-gossip", "--without-mingle"),
         *("--max-tasks-per-child", "50", "--prefetch-multiplier", "2", "--disable-prefetch"),
-        *("-P", "threads", "--", "task.acks_late=1", "worker.soft_shutdown_timeout=20"),
+        *("-P", "threads", "--", 'accept_content=(list)["json"]'),
+        *("task.acks_late=1", "worker.soft_shutdown_timeout=20"),
     ]
     assert {"name": "REMAP_SIGTERM", "value": "SIGQUIT"} in worker["env"]
 
@@ -528,6 +529,5 @@ def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -
     environment = dict(containers(program))["scaler-deployment"]["env"]
 
     names = {entry["name"] for entry in environment}
-    pages = {contract.Env.PAGE_PREFIX.value, contract.Env.FLOWER_URL.value, contract.Env.GRAFANA_URL.value}
-    not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value} | pages
+    not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value}
     assert names == {name.value for name in contract.Env} - not_given | {"HOME"}

@@ -21,6 +21,7 @@ from tests.conftest import RedisServer
 from tests.infra.conftest import settings
 
 NODE = "worker@pod-0"
+REFUSED = "] Received invalid task message: Refusing to deserialize untrusted content of type pickle"
 ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
 
@@ -269,3 +270,29 @@ def test_tasks_of_a_later_time_go_back_to_the_queue(start: Start, tmp_path: Path
 
     assert took < 20
     assert worker.left() == (1, 0)
+
+
+def test_a_message_that_is_no_json_is_refused_and_said_and_the_worker_goes_on(
+    start: Start, tmp_path: Path
+) -> None:
+    """Whatever the app accepts. Each one is an error in the worker's log, which is where it is counted, and
+    gone: neither queued nor unacknowledged, so it comes back never and in no loop."""
+    worker = start()
+    for _ in range(3):
+        worker.send(0, tmp_path / "pickled", serializer="pickle")
+    worker.send(0, tmp_path / "ledger")
+
+    worker.until("the task behind them has run", lambda: finished(tmp_path / "ledger"))
+
+    worker.until("nothing is left", lambda: worker.left() == (0, 0))
+    assert worker.log.read_text().count(REFUSED) == 3
+    assert not (tmp_path / "pickled").exists()
+
+
+def test_a_stack_may_accept_what_its_app_sends(start: Start, tmp_path: Path) -> None:
+    worker = start(acceptContent='["json", "pickle"]', env='{"C_FORCE_ROOT": "1"}')
+
+    worker.send(0, tmp_path / "ledger", serializer="pickle")
+
+    worker.until("the task has run", lambda: finished(tmp_path / "ledger"))
+    assert REFUSED not in worker.log.read_text()

@@ -28,6 +28,20 @@ everywhere = pytest.mark.parametrize(
 )
 """A test runs on Redis and on RabbitMQ with quorum queues; with classic ones where there is time."""
 
+everywhere_with_every_celery = pytest.mark.parametrize(
+    ("place", "celery_python"),
+    [
+        ("redis", "newest"),
+        ("redis", "oldest"),
+        pytest.param("classic", "newest", marks=pytest.mark.slow),
+        pytest.param("classic", "oldest", marks=pytest.mark.slow),
+        # Quorum queues need Celery 5.5: the ones before ask for a QoS that RabbitMQ refuses there.
+        ("quorum", "newest"),
+    ],
+    indirect=True,
+)
+"""The ends of the range of Celery, too; docs/decisions/0010-celery-versions.md has those in between."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Place:

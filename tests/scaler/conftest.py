@@ -20,7 +20,7 @@ from tests.definition import define
 from tests.scaler.brokers import Place, on_rabbitmq, on_redis
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
-from tests.scaler.workers import CeleryWorkers
+from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
 
 
 @pytest.fixture
@@ -64,8 +64,14 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def workers(place: Place, tmp_path: Path) -> Iterator[CeleryWorkers]:
-    workers = CeleryWorkers(place.url, tmp_path, place.settings)
+def celery_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
+    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
+
+
+@pytest.fixture
+def workers(place: Place, tmp_path: Path, celery_python: str) -> Iterator[CeleryWorkers]:
+    workers = CeleryWorkers(place.url, tmp_path, place.settings, celery_python)
     yield workers
     workers.stop()
 

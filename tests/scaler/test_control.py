@@ -15,7 +15,7 @@ from scaler.pool.count import Count
 from scaler.workers import control as control_module
 from scaler.workers.answers import HeldTasks
 from scaler.workers.control import ControlUnavailable, Link, WorkerControl
-from tests.scaler.brokers import Place, everywhere
+from tests.scaler.brokers import Place, everywhere, everywhere_with_every_celery
 from tests.scaler.workers import CeleryWorkers, celery_version
 
 pools = pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
@@ -43,8 +43,12 @@ async def answering(control: WorkerControl, workers: CeleryWorkers, *nodes: str)
 
 
 @pools
+@pytest.mark.parametrize(
+    ("place", "celery_python"),
+    [("redis", "newest"), ("redis", "oldest"), pytest.param("classic", "newest", marks=pytest.mark.slow)],
+    indirect=True,
+)
 @pytest.mark.parametrize("acks_late", [False, True])
-@pytest.mark.parametrize("place", ["redis", pytest.param("classic", marks=pytest.mark.slow)], indirect=True)
 async def test_a_worker_says_what_it_holds(
     control: WorkerControl, workers: CeleryWorkers, tmp_path: Path, pool: str, acks_late: bool
 ) -> None:
@@ -77,7 +81,7 @@ async def test_a_worker_says_what_it_holds(
 
 
 @pools
-@everywhere
+@everywhere_with_every_celery
 async def test_a_worker_that_stopped_finishes_what_it_has_and_takes_nothing_more(
     control: WorkerControl, workers: CeleryWorkers, place: Place, tmp_path: Path, pool: str
 ) -> None:
@@ -149,7 +153,7 @@ async def test_only_those_that_were_named_stop(control: WorkerControl, workers: 
     assert await control.resume(these(survivor.node, "nobody@test")) == {survivor.node}
 
 
-@everywhere
+@everywhere_with_every_celery
 async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_consume(
     control: WorkerControl, workers: CeleryWorkers, place: Place
 ) -> None:
@@ -170,7 +174,7 @@ async def test_after_the_broker_was_away_victims_stay_stopped_and_survivors_cons
     await answering(control, workers, *nodes)
 
     consumed = await control.consumed(nodes)
-    remembers = {"celery"} if celery_version() >= (5, 7) else frozenset()
+    remembers = {"celery"} if celery_version(workers.python) >= (5, 7) else frozenset()
     assert consumed == {victim: frozenset(), taken_back: remembers, survivor: {"celery"}}
     assert await control.stop_consuming(these(victim)) == {victim}
     assert await control.resume(these(taken_back, survivor)) == {taken_back, survivor}

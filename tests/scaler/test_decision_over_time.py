@@ -74,7 +74,11 @@ def test_restart_in_the_calm_starts_it_again() -> None:
     assert (after.desired_replicas, again.desired_replicas) == (2, 4)
 
 
-@settings(max_examples=300)
+law = settings(max_examples=1_700)
+"""Six of them: 10,000 examples in all."""
+
+
+@law
 @given(policies(), courses())
 def test_bounds_hold(pool: Policy, course: list[Observation]) -> None:
     """Law 2: nothing leaves [min, max], whatever was seen and remembered."""
@@ -84,7 +88,7 @@ def test_bounds_hold(pool: Policy, course: list[Observation]) -> None:
         assert pool.min_replicas <= decision.desired_replicas <= pool.max_replicas
 
 
-@settings(max_examples=300)
+@law
 @given(policies(), courses(), st.integers(0, 10**7))
 def test_unknown_never_lowers(pool: Policy, course: list[Observation], low: int) -> None:
     """Law 1: where no upper bound of the demand is known, only the bounds lower the replicas."""
@@ -96,7 +100,7 @@ def test_unknown_never_lowers(pool: Policy, course: list[Observation], low: int)
     assert decision.desired_replicas >= min(last.spec_replicas, pool.max_replicas)
 
 
-@settings(max_examples=300)
+@law
 @given(policies(), courses(), st.integers(0, 10**6))
 def test_more_demand_never_means_fewer(pool: Policy, course: list[Observation], more: int) -> None:
     """Monotone: adding messages to the same moment cannot cost a worker."""
@@ -107,7 +111,7 @@ def test_more_demand_never_means_fewer(pool: Policy, course: list[Observation], 
     assert decide(pool, fuller, memory)[0].desired_replicas >= decide(pool, last, memory)[0].desired_replicas
 
 
-@settings(max_examples=300)
+@law
 @given(policies(), courses())
 def test_knowing_less_never_means_fewer(pool: Policy, course: list[Observation]) -> None:
     """Law 1 from the other side: losing the upper bound of what was known exactly cannot cost a worker."""
@@ -119,7 +123,7 @@ def test_knowing_less_never_means_fewer(pool: Policy, course: list[Observation])
     assert decide(pool, less, memory)[0].desired_replicas >= decide(pool, known, memory)[0].desired_replicas
 
 
-@settings(max_examples=300)
+@law
 @given(policies(), courses())
 def test_step_is_never_doubled_by_a_restart(pool: Policy, course: list[Observation]) -> None:
     """Law 5: with the events of the status and no wishes, a second decision at once steps no further."""
@@ -139,7 +143,7 @@ def test_step_is_never_doubled_by_a_restart(pool: Policy, course: list[Observati
         assert again >= decision.desired_replicas
 
 
-@settings(max_examples=300)
+@law
 @given(policies(), counts, st.integers(0, 250))
 def test_same_again_decides_the_same(pool: Policy, demand: Count, replicas: int) -> None:
     """Idempotent: once a decision is carried out and nothing changes, nothing more is decided at once."""

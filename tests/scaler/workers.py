@@ -10,20 +10,37 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 
+from tests.devcluster import places
+
 PYTHON = os.environ.get("WORKER_PYTHON", sys.executable)
 """Interpreter that has the Celery to test; docs/decisions/0010-celery-versions.md was made with it."""
+OLDEST = ("celery[redis]==5.3.6", "kombu==5.3.7", "redis==5.3.1", "gevent==26.9.0", "setuptools<80")
+"""What was current when Celery 5.3 was; setuptools for its pkg_resources."""
 
 
-def celery_version() -> tuple[int, ...]:
+def python_with(requirements: Sequence[str]) -> str:
+    """An interpreter of its own with these packages, made once and kept with the project's caches."""
+
+    def make(folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        # Run as a module only, so that the folder may be renamed when it is done.
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *requirements], check=True)
+
+    key = places.key_of(sys.version, *requirements)
+    return str(places.made_once(places.cache() / "celery" / key, make) / "bin" / "python")
+
+
+def celery_version(python: str) -> tuple[int, ...]:
     program = "import celery; print(celery.__version__)"
-    said = subprocess.run([PYTHON, "-c", program], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True).stdout
     return tuple(int(part) for part in said.strip().split(".")[:2])
 
 
@@ -51,6 +68,7 @@ class CeleryWorkers:
     folder: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Of the app, beside what a worker is started with."""
+    python: str = PYTHON
     started: list[CeleryWorker] = field(default_factory=list)
     app: Celery = field(default_factory=lambda: Celery("producer", set_as_current=False))
 
@@ -69,7 +87,7 @@ class CeleryWorkers:
     ) -> CeleryWorker:
         log = self.folder / f"{name}-{host}.log"
         options = ["-n", f"{name}@{host}", "-P", pool, "-c", str(slots), "-Q", queues, "-l", "INFO"]
-        command = [PYTHON, "-m", "celery", "-A", "worker_app", "worker", "--without-mingle", *options]
+        command = [self.python, "-m", "celery", "-A", "worker_app", "worker", "--without-mingle", *options]
         environment = os.environ | {
             "CELERY_BROKER_URL": self.url,
             "WORKER_SETTINGS": json.dumps({**self.settings, **(settings or {})}),

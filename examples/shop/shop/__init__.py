@@ -1,0 +1,1 @@
+"""A shop that mails, takes orders and writes reports in the background."""
