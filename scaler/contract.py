@@ -120,6 +120,25 @@ def rabbitmq_permissions(
     }
 
 
+def redis_rights(event_exchange: str = "celeryev") -> str:
+    """The rules of the scaler's user in Redis' ACL: reads, remote control, and the binding for heartbeats.
+
+    It can read every queue, take no message of the app, publish no task and delete nothing but its own.
+    Redis 7 or Valkey: earlier ones know no keys that may only be read.
+    """
+    keys = ("%R~*", f"~*{OWN_PREFIX}*", f"~*_kombu.binding.{event_exchange}")
+    return " ".join((*keys, "&*", *(f"+{command}" for command in _REDIS_COMMANDS)))
+
+
+_REDIS_COMMANDS: Final = (
+    *("select", "ping", "client|setname", "client|setinfo", "role"),
+    *("llen", "lrange", "memory|usage", "hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers", "exists"),
+    *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
+    # kombu keeps the workers' answers as it keeps messages, under keys of the scaler's own.
+    *("sadd", "srem", "brpop", "rpop", "del", "multi", "exec", "zadd", "zrem", "hset", "hdel", "set"),
+)
+
+
 def _exactly(name: str) -> str:
     return re.escape(name).replace("\\-", "-")
 
