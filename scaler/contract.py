@@ -126,16 +126,18 @@ def redis_rights(event_exchange: str = "celeryev") -> str:
     It can read every queue, take no message of the app, publish no task and delete nothing but its own.
     Redis 7 or Valkey: earlier ones know no keys that may only be read.
     """
-    keys = ("%R~*", f"~*{OWN_PREFIX}*", f"~*_kombu.binding.{event_exchange}")
+    # kombu/transport/redis.py, `_queue_bind`: 5.7 has the second set, too.
+    bindings = [f"~*_kombu.{table}.{event_exchange}" for table in ("binding", "binding_permanent")]
+    keys = ("%R~*", f"~*{OWN_PREFIX}*", *bindings)
     return " ".join((*keys, "&*", *(f"+{command}" for command in _REDIS_COMMANDS)))
 
 
 _REDIS_COMMANDS: Final = (
-    *("select", "ping", "client|setname", "client|setinfo", "role"),
-    *("llen", "lrange", "memory|usage", "hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers", "exists"),
+    *("select", "ping", "role", "multi", "exec"),
+    *("llen", "lrange", "memory|usage", "hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers"),
     *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
-    # kombu keeps the workers' answers as it keeps messages, under keys of the scaler's own.
-    *("sadd", "srem", "brpop", "rpop", "del", "multi", "exec", "zadd", "zrem", "hset", "hdel", "set"),
+    # The workers' answers are a list of the scaler's own.
+    *("sadd", "srem", "brpop", "del"),
 )
 
 

@@ -86,10 +86,12 @@ class Watched:
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
     made = Watched(tmp_path)
-    made.start()
-    yield made
-    for server in (*made.sentinels, *made.servers):
-        server.stop()
+    try:
+        made.start()
+        yield made
+    finally:
+        for server in (*made.sentinels, *made.servers):
+            server.stop()
 
 
 @pytest.fixture
