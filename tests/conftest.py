@@ -83,11 +83,15 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *arguments: str) -> None:
+        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.run(*options, *arguments)
+
+    def run(self, *arguments: str) -> None:
+        """With these and no others, which name the port."""
         program = shutil.which("redis-server")
         assert program, "redis-server is missing: apt-get install redis-server"
-        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
         with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen([program, *options, *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with socket.socket() as probe:
