@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test check images bench soak venv settings
+.PHONY: help demo down test test-all check images bench soak venv settings
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,7 +13,11 @@ demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 ta
 down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DESTROY=discard: at once)
 	@$(VENV)/python -m demo down
 
-test: check ## `make check`, then every test there is: unit, program, cluster, end to end
+test: check ## `make check`, then the tests: unit, program, cluster, end to end
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m pytest -m "not slow"
+
+test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m pytest
 

@@ -50,9 +50,17 @@ async def answering(control: WorkerControl, workers: CeleryWorkers, *nodes: str)
 )
 @pytest.mark.parametrize("acks_late", [False, True])
 async def test_a_worker_says_what_it_holds(
-    control: WorkerControl, workers: CeleryWorkers, tmp_path: Path, pool: str, acks_late: bool
+    control: WorkerControl,
+    workers: CeleryWorkers,
+    place: Place,
+    tmp_path: Path,
+    pool: str,
+    acks_late: bool,
 ) -> None:
-    """Running tasks with their acknowledgement, prefetched ones, and those of the future."""
+    """Running tasks with their acknowledgement, prefetched ones, and those of the future.
+
+    On Redis those of the future raise the number that a worker prefetches, on RabbitMQ 4 they take it up.
+    """
     gate = tmp_path / "gate"
     worker = workers.start("a", pool=pool, settings={"task_acks_late": acks_late})
     await answering(control, workers, worker.node)
@@ -60,8 +68,9 @@ async def test_a_worker_says_what_it_holds(
     workers.publish(gate, countdown=later)
     workers.publish(gate, countdown=600)
     ids = {workers.publish(gate) for _ in range(8)}
-    # A full gevent pool blocks the consumer at the first task that finds no slot.
-    prefetched = 1 if pool == "gevent" else 3 if acks_late else 4
+    prefetched = (3 if acks_late else 4) - (0 if place.kind == "redis" else 2)
+    if pool == "gevent":
+        prefetched = 1  # full, it blocks the consumer at the first task that finds no slot
     found: dict[str, HeldTasks] = {}
 
     async def complete() -> bool:
