@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test check images bench venv settings
+.PHONY: help demo down test check images bench bench-keda venv settings
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 tasks; leaves it running
 	@$(VENV)/python -m demo up
@@ -27,6 +27,10 @@ images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and samp
 bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+
+bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 50 min (BENCH="--repeats 5": medians)
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m bench.keda $(BENCH)
 
 venv: ## the Python environment, .venv
 	@$(PYTHON) -m demo.environment venv

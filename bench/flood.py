@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import statistics
 import sys
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from bench.audit import AuditLog, Request
+from bench.memory import resident_megabytes
 from demo import cluster as clusters
 from demo import images, rendered
 from demo.cluster import Cluster
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     with _stack() as (cluster, pool):
         times = [_flood(cluster, pool) for _ in range(options.floods)]
         wait_until_idle(cluster, pool)
-        memory = _resident_megabytes(cluster, pool)
+        memory = resident_megabytes(cluster, pool.namespace, SCALER_NAME)
         asked = _idle(pool, options.seconds)
     cuts = statistics.quantiles(times, n=20, method="inclusive")
     leases = sum(request.resource == "leases" for request in asked)
@@ -102,13 +102,6 @@ def _is_scale_write(request: Request, namespace: str) -> bool:
         and request.verb in WRITES
         and request.code == 200
     )
-
-
-def _resident_megabytes(cluster: Cluster, pool: Pool) -> float:
-    here = f"--namespace={pool.namespace}"
-    status = cluster.kubectl("exec", here, f"deployment/{SCALER_NAME}", "--", "cat", "/proc/1/status")
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else float("nan")
 
 
 def _idle(pool: Pool, seconds: int) -> list[Request]:

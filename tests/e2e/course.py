@@ -37,6 +37,10 @@ class Moment:
     at: float
     replicas: int
     """What the Deployment asks for."""
+    pods: int
+    """All that exist, those that are leaving too."""
+    ready: int
+    """Of those that are not leaving."""
     living: tuple[str, ...]
     """Pods that are not leaving, the youngest first: a ReplicaSet that knows of no deletion cost takes ready
     pods of one node in about this order."""
@@ -136,11 +140,8 @@ def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
 def _look(client: Client, pool: str) -> Moment:
     status = client.get(Celery, pool).get("status") or {}
     deployment = client.get(Deployment, worker_deployment_name(pool))
-    living = [
-        pod
-        for pod in client.list(Pod, labels={POOL_LABEL: pool})
-        if pod.metadata and not pod.metadata.deletionTimestamp
-    ]
+    pods = list(client.list(Pod, labels={POOL_LABEL: pool}))
+    living = [pod for pod in pods if not _metadata(pod).deletionTimestamp]
     living.sort(key=lambda pod: _metadata(pod).creationTimestamp, reverse=True)
     drain: dict[str, str] = next(
         (one for one in status.get("conditions") or () if one["type"] == "Draining"), {}
@@ -148,6 +149,8 @@ def _look(client: Client, pool: str) -> Moment:
     return Moment(
         at=time.time(),
         replicas=(deployment.spec.replicas if deployment.spec else None) or 0,
+        pods=len(pods),
+        ready=sum(map(_is_ready, living)),
         living=tuple(_metadata(pod).name for pod in living),
         draining=frozenset(victim["pod"] for victim in status.get("draining") or ()),
         marked=frozenset(_metadata(pod).name for pod in living if _is_marked(pod)),
@@ -157,6 +160,11 @@ def _look(client: Client, pool: str) -> Moment:
 
 def _metadata(pod: Pod) -> Any:
     return pod.metadata
+
+
+def _is_ready(pod: Pod) -> bool:
+    conditions = (pod.status.conditions if pod.status else None) or []
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
 
 
 def _is_marked(pod: Pod) -> bool:
