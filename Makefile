@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test check images bench bench-keda venv settings
+.PHONY: help demo down test check images bench bench-keda soak venv settings
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,10 @@ bench: venv ## the figures that README.md promises, measured here
 bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 50 min (BENCH="--repeats 5": medians)
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.keda $(BENCH)
+
+soak: venv ## the slow tier, about 90 min: 200 scale-ins, 20 destroys, and what faults cost, as a table
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m bench.soak
 
 venv: ## the Python environment, .venv
 	@$(PYTHON) -m demo.environment venv

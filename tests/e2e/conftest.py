@@ -77,8 +77,8 @@ class Stacks:
         return stack
 
     def remove(self) -> None:
-        for stack in self._stacks:
-            stack.remove()
+        while self._stacks:
+            self._stacks.pop().remove()
 
 
 NewStack = Callable[..., Stack]

@@ -30,6 +30,9 @@ from scaler.contract import POOL_LABEL, worker_deployment_name
 from scaler.pool.drain import VICTIM_COST
 
 LOOK_SECONDS = 0.2
+FIRST_LOOK = threading.Lock()
+"""msgspec 0.22 reads a type's fields when it first decodes one, and two threads that do so at once end the
+process with a segmentation fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,8 @@ def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:
 def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
     course, stop = Course(), threading.Event()
     client = Client(config=settings_of(cluster.context, str(cluster.kubeconfig)), namespace=namespace)
-    course.moments.append(_look(client, pool))
+    with FIRST_LOOK:
+        course.moments.append(_look(client, pool))
 
     def follow() -> None:
         while not stop.wait(LOOK_SECONDS):

@@ -26,8 +26,8 @@ from tests.e2e.ledger import Entry, Verdict, judge, published_in, running_at
 from tests.e2e.stack import POOL, WORKERS, Stack, with_ledger
 
 QUEUE: Final = "celery"
-LOW, HIGH = 2, 9
-"""Tasks outstanding: at two a worker, for one worker and for the four that there may be."""
+MOST: Final = 4
+"""Workers of a scene, at most."""
 GROW_SECONDS = 40
 SHRINK_SECONDS = 60
 REST_SECONDS = 120
@@ -44,6 +44,20 @@ BREATHING: Final[Mapping[str, object]] = {
     "pollSeconds": 1,
     "behavior": json.dumps({"scaleDown": {"stabilizationWindowSeconds": 2}}),
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Tasks outstanding, and their durations in seconds, log-uniform between two bounds."""
+
+    low: int = 2
+    high: int = 9
+    """At two a worker: for one worker, and for the four that there may be."""
+    shortest: float = 0.1
+    longest: float = 30
+
+    def order(self, stack: Stack, outstanding: int, batch: str) -> None:
+        stack.outside.order(QUEUE, outstanding, batch=batch, shortest=self.shortest, longest=self.longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +86,28 @@ def counts(steps: Counter[Step]) -> str:
     return ", ".join(f"{step} {times}" for step, times in sorted(steps.items()))
 
 
-def breathe(stack: Stack, *, scale_ins: int, victims: int, seconds: float, clean: bool = True) -> Outcome:
-    """Load and pause in turn until there were enough scale-ins; then wait until nothing is left.
+def breathe(
+    stack: Stack,
+    *,
+    scale_ins: int,
+    victims: int,
+    seconds: float,
+    tasks: int = 0,
+    load: Load = Load(),
+    clean: bool = True,
+) -> Outcome:
+    """Load and pause in turn until there was enough of everything; then wait until nothing is left.
 
     Where it is not clean, killed workers leave messages behind that come back after an hour only.
     """
     with followed(stack.cluster, stack.namespace, POOL) as course:
-        breath = _Breath(stack, course, seconds)
-        while breath.left and not (
-            len(course.falls()) >= scale_ins and with_victim(course, stack.ledger()) >= victims
-        ):
+        breath = _Breath(stack, course, seconds, load)
+        while breath.left:
             breath.turn()
+            entries = stack.ledger()
+            enough = len(course.falls()) >= scale_ins and len(published_in(entries)) >= tasks
+            if enough and with_victim(course, entries) >= victims:
+                break
         breath.out(clean=clean)
         return outcome(stack, course)
 
@@ -90,7 +115,7 @@ def breathe(stack: Stack, *, scale_ins: int, victims: int, seconds: float, clean
 def killed(stack: Stack, *, kills: int, seconds: float) -> Outcome:
     """The same, with the scaler killed when a step has been seen: each step in its turn."""
     with followed(stack.cluster, stack.namespace, POOL) as course:
-        breath = _Breath(stack, course, seconds, killer=Killer(stack, each=-(-kills // len(Step))))
+        breath = _Breath(stack, course, seconds, Load(), killer=Killer(stack, each=-(-kills // len(Step))))
         while breath.left and breath.kills.total() < kills:
             breath.turn()
         consuming = breath.consuming()
@@ -101,15 +126,16 @@ def killed(stack: Stack, *, kills: int, seconds: float) -> Outcome:
 def rolled(stack: Stack, *, rolls: int) -> Outcome:
     """A steady load; new pods for all workers several times, then fewer and fewer of them by new limits."""
     with followed(stack.cluster, stack.namespace, POOL) as course:
-        stack.outside.order(QUEUE, HIGH, batch="roll", shortest=0.1, longest=10)
-        stack.wait(partial(_are_living, course, 4), "four workers", GROW_SECONDS)
+        load = Load(longest=10)
+        load.order(stack, load.high, "roll")
+        stack.wait(partial(_are_living, course, MOST), "four workers", GROW_SECONDS)
         for number in range(rolls):
             stack.apply(env=json.dumps({"ROLL": str(number)}))
             stack.kubectl("rollout", "status", f"deployment/{WORKERS}", "--timeout=300s", seconds=310)
         for limit in (3, 2):
             stack.apply(maxReplicas=limit)
             stack.wait(partial(_are_living, course, limit), f"{limit} workers", SHRINK_SECONDS)
-        stack.outside.order(QUEUE, 0, batch="roll", shortest=0.1, longest=10)
+        load.order(stack, 0, "roll")
         rest(stack, course)
         return outcome(stack, course)
 
@@ -153,8 +179,11 @@ def rest(stack: Stack, course: Course, *, clean: bool = True) -> None:
 class _Breath:
     """One load that grows and falls; now and then it is back before the pool has shrunk."""
 
-    def __init__(self, stack: Stack, course: Course, seconds: float, killer: Killer | None = None) -> None:
+    def __init__(
+        self, stack: Stack, course: Course, seconds: float, load: Load, killer: Killer | None = None
+    ) -> None:
         self._stack = stack
+        self._load = load
         self._course = course
         self._killer = killer
         self.kills: Counter[Step] = killer.kills if killer else Counter()
@@ -168,7 +197,7 @@ class _Breath:
 
     def turn(self) -> None:
         self.grow()
-        self._order(LOW)
+        self._order(self._load.low)
         if self._chance.random() < 0.3:
             self._until(lambda now: bool(now.draining), SHRINK_SECONDS)
             self._until(lambda _: False, self._chance.uniform(0, 3))
@@ -176,8 +205,8 @@ class _Breath:
             self._until(lambda now: len(now.living) == 1, SHRINK_SECONDS)
 
     def grow(self) -> None:
-        self._order(HIGH)
-        self._until(lambda now: len(now.living) == 4 and not now.draining, GROW_SECONDS)
+        self._order(self._load.high)
+        self._until(lambda now: len(now.living) == MOST and not now.draining, GROW_SECONDS)
 
     def consuming(self) -> dict[str, bool]:
         """By worker, once there are four and nobody is to be killed any more; one that boots has time."""
@@ -186,7 +215,7 @@ class _Breath:
         while True:
             self.grow()
             found = consumed(self._stack)
-            if (len(found) == 4 and all(found.values())) or time.monotonic() > deadline:
+            if (len(found) == MOST and all(found.values())) or time.monotonic() > deadline:
                 return found
 
     def out(self, *, clean: bool = True) -> None:
@@ -195,7 +224,7 @@ class _Breath:
         rest(self._stack, self._course, clean=clean)
 
     def _order(self, outstanding: int) -> None:
-        self._stack.outside.order(QUEUE, outstanding, batch="breath", shortest=0.1, longest=30)
+        self._load.order(self._stack, outstanding, "breath")
 
     def _until(self, fact: Callable[[Moment], bool], seconds: float) -> None:
         """Not reaching it is no failure: the load goes on breathing."""
@@ -229,7 +258,7 @@ class Killer:
 
     def _kill(self) -> None:
         for pod in self._stack.scaler_pods():
-            for process in processes_of(pod):
+            for process in processes_with(Env.POD_NAME, pod):
                 os.kill(process, signal.SIGKILL)
             # Else the kubelet waits longer before each new start of the same pod's container.
             self._stack.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
@@ -237,17 +266,20 @@ class Killer:
         self._next_at = time.monotonic() + self.PAUSE_SECONDS
 
 
-def processes_of(scaler_pod: str) -> list[int]:
-    """On this machine, which is devcluster's node: a process cannot kill the first one of its own pod."""
-    mark = f"{Env.POD_NAME}={scaler_pod}\0".encode()
+def processes_with(variable: str, pod: str) -> list[int]:
+    """On this machine, which is devcluster's node: a process cannot kill the first one of its own pod.
+
+    The pod's first process comes first: its children were forked later.
+    """
+    mark = f"{variable}={pod}".encode()
     found = []
     for environment in Path("/proc").glob("[0-9]*/environ"):
         try:
-            if mark in environment.read_bytes():
+            if mark in environment.read_bytes().split(b"\0"):
                 found.append(int(environment.parent.name))
         except OSError:
             continue  # it has ended
-    return found
+    return sorted(found)
 
 
 def consumed(stack: Stack) -> dict[str, bool]:

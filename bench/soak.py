@@ -1,0 +1,216 @@
+"""The slow tier of the proof: `make soak` prints what became of tens of thousands of tasks, as a table.
+
+Two hundred scale-ins and twenty destroys are the system's own doing, and must lose, end and repeat nothing.
+What others do, a kernel that kills a worker or a Redis that restarts, is counted apart with its cause: it is
+never claimed to be nothing. It asserts nothing; the exit code is 1 where the system's own rows are not clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from demo import cluster as clusters
+from demo import images
+from tests.e2e import scenes
+from tests.e2e.conftest import Stacks
+from tests.e2e.course import followed
+from tests.e2e.ledger import Verdict, judge, of_batch, published_in, running_at
+from tests.e2e.scenes import BREATHING, MOST, QUEUE, Load, Outcome, processes_with
+from tests.e2e.stack import POOL, Stack
+from tests.e2e.ways import Rendered
+
+SIDE_BY_SIDE: Final = 4
+SCENE_SECONDS: Final = 3600
+SHORT: Final = Load(low=4, high=24, shortest=0.01, longest=4)
+SOAKING: Final[dict[str, Any]] = {**BREATHING, "concurrency": 2, "averageValue": 6}
+STEADY: Final = Load(high=24, shortest=0.1, longest=10)
+VISIBILITY_SECONDS: Final = 30
+QUIET_SECONDS: Final = VISIBILITY_SECONDS + 130
+"""kombu looks for messages to restore every 100 s or so."""
+FAULT_PAUSE_SECONDS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    what: str
+    verdict: Verdict
+    ours: bool
+    """Whether the system itself causes it."""
+    published: int
+
+    def __str__(self) -> str:
+        said = self.verdict
+        counts = f"{len(said.lost):>6} {len(said.killed):>7} {len(said.repeated):>5}"
+        return f"{self.what:<76} {self.published:>7} {counts}   {'must be 0' if self.ours else 'counted'}"
+
+
+HEADING: Final = f"{'':<76} {'tasks':>7} {'LOST':>6} {'KILLED':>7} {'DUP':>5}"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.soak", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--scale-ins", type=int, default=200)
+    parser.add_argument("--tasks", type=int, default=30_000)
+    parser.add_argument("--destroys", type=int, default=20)
+    parser.add_argument("--faults", type=int, default=20, help="workers killed, of each kind")
+    options = parser.parse_args(arguments)
+    cluster = clusters.find_or_make()
+    stacks = Stacks(cluster, images.build_and_load(cluster, ""))
+    rows: list[Row] = []
+    print(HEADING, flush=True)
+    try:
+        for row in _rows(stacks, options):
+            print(row, flush=True)
+            rows.append(row)
+    finally:
+        stacks.remove()
+    return 0 if all(row.verdict.clean for row in rows if row.ours) else 1
+
+
+def _rows(stacks: Stacks, options: argparse.Namespace) -> Iterator[Row]:
+    yield _scale_ins(stacks, options.scale_ins, options.tasks)
+    yield from _destroys(stacks, options.destroys)
+    for late in (False, True):
+        yield _killed(stacks, options.faults, late=late, child=False)
+        yield _killed(stacks, options.faults, late=late, child=True)
+    yield _redis_restarts(stacks)
+
+
+def _scale_ins(stacks: Stacks, falls: int, tasks: int) -> Row:
+    share, work = -(-falls // SIDE_BY_SIDE), -(-tasks // SIDE_BY_SIDE)
+
+    def scene(_: int) -> Outcome:
+        stack = stacks.make(**SOAKING)
+        return scenes.breathe(
+            stack, scale_ins=share, victims=0, tasks=work, seconds=SCENE_SECONDS, load=SHORT
+        )
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        outcomes = list(pool.map(scene, range(SIDE_BY_SIDE)))
+    stacks.remove()
+    seen = sum(len(outcome.falls) for outcome in outcomes)
+    victims = sum(outcome.with_victim for outcome in outcomes)
+    verdict = _together([outcome.verdict for outcome in outcomes])
+    what = f"{seen} scale-ins, {victims} with a task on a pod that the ReplicaSet would have taken"
+    return Row(what=what, verdict=verdict, ours=True, published=verdict.finished + len(verdict.lost))
+
+
+def _together(verdicts: Sequence[Verdict]) -> Verdict:
+    def all_of(name: str) -> tuple[str, ...]:
+        return tuple(task for verdict in verdicts for task in getattr(verdict, name))
+
+    return Verdict(
+        finished=sum(verdict.finished for verdict in verdicts),
+        lost=all_of("lost"),
+        killed=all_of("killed"),
+        repeated=all_of("repeated"),
+        unpublished=all_of("unpublished"),
+    )
+
+
+def _destroys(stacks: Stacks, times: int) -> Iterator[Row]:
+    """Drain and discard in turn, each of a stack with 200 tasks outstanding."""
+    stack = stacks.make(**{**SOAKING, "createNamespace": "false", "gracePeriodSeconds": 60})
+    way = Rendered(stack)
+    verdicts: dict[str, list[Verdict]] = {"drain": [], "discard": []}
+    for number in range(times):
+        policy = ("drain", "discard")[number % 2]
+        batch = f"{policy}{number}"
+        SHORT.order(stack, 200, batch)
+        stack.wait(lambda: stack.outside.outstanding(QUEUE) >= 200, "200 tasks outstanding", 120)
+        SHORT.order(stack, 0, batch)
+        failure = way.destroy(onDestroy=policy, drainTimeoutSeconds=600)
+        if failure:
+            raise SystemExit(f"destroy {number} by {policy}: {failure}")
+        entries = of_batch(stack.ledger(), batch)
+        verdicts[policy].append(judge(published_in(entries), entries))
+        if number < times - 1:
+            way.up()
+            stack.wait_ready()
+    stacks.remove()
+    for policy, ended in verdicts.items():
+        verdict = _together(ended)
+        lost = len(verdict.lost)
+        published = verdict.finished + lost
+        if policy == "discard":
+            # What was queued is given up, as the policy says; nothing that ran may end.
+            what = f"{len(ended)} destroys by discard, {lost} queued tasks given up"
+            verdict = Verdict(
+                finished=verdict.finished,
+                lost=(),
+                killed=verdict.killed,
+                repeated=verdict.repeated,
+                unpublished=verdict.unpublished,
+            )
+        else:
+            what = f"{len(ended)} destroys by drain"
+        yield Row(what=what, verdict=verdict, ours=True, published=published)
+
+
+def _killed(stacks: Stacks, times: int, *, late: bool, child: bool) -> Row:
+    settings = {"acksLate": str(late).lower(), "visibilityTimeoutSeconds": VISIBILITY_SECONDS}
+
+    def kill(stack: Stack) -> None:
+        busy = running_at(stack.ledger(), time.time() - 0.2).keys() & stack.worker_pods().keys()
+        for pod in sorted(busy)[:1]:
+            processes = processes_with("POD_NAME", pod)
+            os.kill(processes[-1] if child else processes[0], signal.SIGKILL)
+
+    who = "a pool's process killed, as the kernel does for want of memory" if child else "a worker killed"
+    acknowledged = "late" if late else "early"
+    verdict, published = _under_faults(stacks, settings, kill, times)
+    return Row(what=f"{times} x {who}, {acknowledged} ack", verdict=verdict, ours=False, published=published)
+
+
+def _redis_restarts(stacks: Stacks, times: int = 3) -> Row:
+    settings = {
+        "redisPersistence": json.dumps({"enabled": True, "size": "1Gi"}),
+        "acksLate": "true",
+        "visibilityTimeoutSeconds": VISIBILITY_SECONDS,
+    }
+
+    def restart(stack: Stack) -> None:
+        for pod in stack.kubectl("get", "pods", "--selector=app.kubernetes.io/name=redis", "-o=name").split():
+            stack.kubectl("delete", pod, "--force", "--grace-period=0")
+        stack.kubectl("rollout", "status", "deployment/redis", "--timeout=120s", seconds=130)
+
+    verdict, published = _under_faults(stacks, settings, restart, times)
+    what = f"{times} x Redis killed and restarted, AOF each second, late ack"
+    return Row(what=what, verdict=verdict, ours=False, published=published)
+
+
+def _under_faults(
+    stacks: Stacks, settings: dict[str, Any], befall: Callable[[Stack], None], times: int
+) -> tuple[Verdict, int]:
+    stack = stacks.make(**{**SOAKING, **settings, "minReplicas": 2})
+    with followed(stack.cluster, stack.namespace, POOL) as course, _steady(stack):
+        stack.wait(lambda: len(course.now.living) == MOST, f"{MOST} workers", 120)
+        for _ in range(times):
+            time.sleep(FAULT_PAUSE_SECONDS)
+            befall(stack)
+    time.sleep(QUIET_SECONDS)
+    entries = stack.ledger()
+    stacks.remove()
+    published = published_in(entries)
+    return judge(published, entries), len(published)
+
+
+@contextmanager
+def _steady(stack: Stack) -> Iterator[None]:
+    STEADY.order(stack, STEADY.high, "steady")
+    yield
+    STEADY.order(stack, 0, "steady")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
