@@ -28,8 +28,7 @@ bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
 
-bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 50 min (BENCH="--repeats 5": medians)
-	@$(PYTHON) -m demo.environment packages
+bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
 	@$(VENV)/python -m bench.keda $(BENCH)
 
 soak: venv ## the slow tier, about 90 min: 200 scale-ins, 20 destroys, and what faults cost, as a table

@@ -1,11 +1,12 @@
 """Owns KEDA as built here: its operator and its metrics adapter in one image, and where its manifests lie.
 
-Both programs come from the Go module that programs/go.mod pins, through the Go module proxy, and lie in
+Both programs come from the Go module that kedacore/go.mod pins, through the Go module proxy, and lie in
 devcluster's cache. The manifests are read where Go unpacked the module; nothing of them is in this tree.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import tempfile
@@ -20,10 +21,11 @@ from tests.devcluster.toolchain import GoProgram, built
 
 HERE: Final = Path(__file__).resolve().parent
 MODULE: Final = "github.com/kedacore/keda/v2"
+FETCH_SECONDS: Final = 300
 PROGRAMS: Final = tuple(
     GoProgram(
         root=HERE,
-        folder="programs",
+        folder="kedacore",
         names=(name,),
         usual="7 min for the first of KEDA's two on two cores, 1 min for the other",
         package=f"{MODULE}/cmd/{folder}",
@@ -34,24 +36,23 @@ PROGRAMS: Final = tuple(
 
 
 def version() -> str:
-    pinned = re.search(rf"{re.escape(MODULE)} v(\S+)", (HERE / "programs" / "go.mod").read_text())
-    assert pinned, "programs/go.mod requires KEDA"
+    pinned = re.search(rf"{re.escape(MODULE)} v(\S+)", (HERE / "kedacore" / "go.mod").read_text())
+    assert pinned, "kedacore/go.mod requires KEDA"
     return pinned[1]
 
 
 def module() -> Path:
-    """KEDA's sources, unpacked by Go when the programs were built."""
-    words: list[str | Path] = [go_program(), "list", "-m", "-f", "{{.Dir}}", MODULE]
-    return Path(run(words, cwd=HERE / "programs").strip())
+    """KEDA's sources, unpacked by Go; fetched where Go's cache was cleared since the programs were built."""
+    words: list[str | Path] = [go_program(), "mod", "download", "-json", MODULE]
+    return Path(json.loads(run(words, cwd=HERE / "kedacore", timeout_seconds=FETCH_SECONDS))["Dir"])
 
 
 def image() -> str:
-    """The name of an image with both programs, loaded into devcluster's node."""
+    """The name of an image with both programs, built if they are not; not loaded yet."""
     programs = [built(program) / program.names[0] for program in PROGRAMS]
     name = f"localhost/bench-keda:{key_of(HERE / 'Dockerfile', *(str(path) for path in programs))}"
     with tempfile.TemporaryDirectory(dir=cache()) as folder:
         for program in programs:
             shutil.copy2(program, folder)
         images.build(Path(folder), name, dockerfile=HERE / "Dockerfile")
-    images.load(name)
     return name

@@ -63,7 +63,7 @@ FLOOD_ROWS: Final = (
     Row(what="all 30,000 tasks done, s", of=lambda run: run.done),
     Row(what="from there to 2 pods again, s", of=_after_last),
     Row(what="pod-seconds until then", of=lambda run: run.pod_seconds),
-    Row(what="memory of the scaler, 1 object, MB", of=_other("megabytes")),
+    Row(what="memory of the scaler, MB", of=_other("megabytes")),
 )
 LONG_ROWS: Final = (
     Row(what="first scale-up, s", of=lambda run: run.first_up),

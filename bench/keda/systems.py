@@ -8,8 +8,7 @@ of each; docs of KEDA's: https://keda.sh/docs/2.20/reference/scaledobject-spec/.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from tests.e2e.stack import WORKERS, Stack
 LIST: Final = "celery"
 NAME: Final = "workers"
 READY_SECONDS: Final = 120
+GONE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,30 +57,25 @@ KEDA_TUNED: Final = System(
     },
 )
 SYSTEMS: Final = (OURS, KEDA, OURS_TUNED, KEDA_TUNED)
-"""In the order in which they take turns."""
+"""In the order of the table."""
 
 
-def in_charge(system: System, stack: Stack) -> AbstractContextManager[None]:
-    """Of a stack that is ready and has nothing to do."""
-    return _ours() if system.spec is None else _keda(stack, system.spec)
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _keda(stack: Stack, spec: Mapping[str, Any]) -> Iterator[None]:
+def put_in_charge(system: System, stack: Stack) -> None:
+    """Of a stack that is ready, has nothing to do, and is under our scaler."""
+    if system.spec is None:
+        return
     stack.kubectl("scale", f"deployment/{SCALER_NAME}", "--replicas=0")
-    stack.kubectl("wait", "--for=delete", "pod", f"--selector=app.kubernetes.io/name={SCALER_NAME}")
-    stack.kubectl("apply", "--filename=-", stdin=json.dumps(_objects(stack, spec)))
-    try:
-        _wait(stack)
-        yield
-    finally:
-        # While the operator lives: it takes the finalizer off.
-        stack.kubectl("delete", f"scaledobject/{NAME}", "--ignore-not-found")
+    gone = ("--for=delete", "pod", f"--selector=app.kubernetes.io/name={SCALER_NAME}")
+    stack.kubectl("wait", *gone, f"--timeout={GONE_SECONDS}s", seconds=GONE_SECONDS + 5)
+    stack.kubectl("apply", "--filename=-", stdin=json.dumps(_objects(stack, system.spec)))
+    _wait(stack)
+
+
+def retire(stack: Stack) -> None:
+    """KEDA, where it is in charge; returns when its objects are gone."""
+    kinds = "scaledobjects.keda.sh,triggerauthentications.keda.sh"
+    words = ("delete", kinds, "--all", f"--timeout={GONE_SECONDS}s")
+    stack.kubectl(*words, seconds=GONE_SECONDS + 5)
 
 
 def _wait(stack: Stack) -> None:

@@ -7,7 +7,7 @@ through files: one stream of `kubectl exec` for minutes was seen to stall.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from demo.commands import DemoError
@@ -18,6 +18,15 @@ CLAIM = "ledger"
 POD = "outside"
 ORDERS, REPORTS = "/tmp/orders", "/tmp/reports"  # noqa: S108  # in the pod
 READ_LEDGER = f"import glob; [print(open(f).read(), end='') for f in glob.glob('{LEDGER}/*.jsonl')]"
+PUBLISH = f"""
+import glob, json, sys
+from sample_app.producer import publish
+lines = (json.loads(line) for path in glob.glob("{LEDGER}/*.jsonl") for line in open(path))
+there = {{line["id"] for line in lines if line["event"] == "published"}}
+for number, seconds in enumerate(json.loads(sys.argv[2])):
+    if f"task-{{number}}" not in there and not publish(sys.argv[1], f"task-{{number}}", seconds):
+        sys.exit("the broker refused a task")
+"""
 
 LOST_CONNECTION = "abnormal closure"
 
@@ -49,6 +58,10 @@ class Outside:
             "longest": longest,
         }
         self._run("sh", "-c", f"printf '%s\\n' \"$0\" >> {ORDERS}", json.dumps(order))
+
+    def publish(self, queue: str, lengths: Sequence[float]) -> None:
+        """A recorded task for each length in seconds; those that the ledger has already are left out."""
+        self._run("python3", "-c", PUBLISH, queue, json.dumps(lengths))
 
     def outstanding(self, queue: str) -> int:
         """By the producer's last report; an order that it has not taken up yet is not in it."""
