@@ -67,7 +67,7 @@ def put_in_charge(system: System, stack: Stack) -> None:
     stack.kubectl("scale", f"deployment/{SCALER_NAME}", "--replicas=0")
     gone = ("--for=delete", "pod", f"--selector=app.kubernetes.io/name={SCALER_NAME}")
     stack.kubectl("wait", *gone, f"--timeout={GONE_SECONDS}s", seconds=GONE_SECONDS + 5)
-    stack.kubectl("apply", "--filename=-", stdin=json.dumps(_objects(stack, system.spec)))
+    stack.kubectl("apply", "--filename=-", stdin=json.dumps(objects(stack, system.spec)))
     _wait(stack)
 
 
@@ -86,7 +86,8 @@ def _wait(stack: Stack) -> None:
     stack.kubectl(*words, seconds=READY_SECONDS + 5)
 
 
-def _objects(stack: Stack, spec: Mapping[str, Any]) -> dict[str, Any]:
+def objects(stack: Stack, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """For `kubectl apply`: KEDA's way to the stack's broker, and the pool's limits in its words."""
     secret = {"parameter": "password", "name": "celery-broker", "key": "password"}
     return {
         "apiVersion": "v1",

@@ -1,13 +1,24 @@
-"""What the comparison with KEDA reads off a run, and that the page hides no row in which we are behind."""
+"""What the comparison with KEDA reads off a run, that the page hides no row in which we are behind, and that
+both systems are told the same limits. What needs a cluster is run by `make bench-keda` alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import pytest
 
+from bench.keda.backlog import Backlog, Waiting
 from bench.keda.figures import Figures, figures
+from bench.keda.load import FLOOD, LONG
 from bench.keda.page import Comparison
-from bench.keda.systems import SYSTEMS
+from bench.keda.systems import SYSTEMS, System, objects
+from demo.cluster import Cluster
+from demo.images import Built
+from infra import settings
+from infra.manifests import configuration
 from tests.e2e.course import Moment
+from tests.e2e.stack import Stack, settings_of
 
 
 def moment(at: float, *, replicas: int, pods: int, ready: int | None = None) -> Moment:
@@ -126,3 +137,68 @@ def test_a_cell_tells_the_spread_and_what_was_missed() -> None:
         "2.5 (1 to 4), not reached 1 x",
         "3",
     ]
+
+
+def test_the_page_has_every_row_and_names_those_in_which_we_are_behind() -> None:
+    compared = comparison([run(7.1)], [run(7.0)])
+    page = compared.markdown()
+
+    assert [line for line in page.splitlines() if line.startswith(("| Flood:", "| Long tasks:"))] == [
+        f"| {' | '.join(row)} |" for row in compared.rows()[1:]
+    ]
+    assert "- Flood: first scale-up, s (Celery Fleet 7.1, KEDA + HPA 7)." in page.splitlines()
+    assert "- Flood: first scale-up, s (Celery Fleet, tuned 7.1, KEDA + HPA, tuned 7)." in page.splitlines()
+
+
+def looked(at: float, queued: int, unacked: int) -> Waiting:
+    return Waiting(at=at, queued=queued, unacked=unacked)
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        pytest.param(0, 1, id="at the first empty look"),
+        pytest.param(2, 4, id="what is held is not done"),
+        pytest.param(5, None, id="nothing was empty since"),
+    ],
+)
+def test_when_the_broker_was_empty(since: float, expected: float | None) -> None:
+    looks = [looked(1, 0, 0), looked(2, 5, 0), looked(3, 0, 2), looked(4, 0, 0), looked(5, 1, 0)]
+
+    assert Backlog(redis_version="8", looks=looks).empty_at(since) == expected
+
+
+def stack_of(system: System, load: Mapping[str, object]) -> Stack:
+    cluster = Cluster(maker="devcluster", kubeconfig=Path("kubeconfig"), context="devcluster")
+    changes = {key: str(value) for key, value in {**load, **system.settings}.items()}
+    built = Built(registry="localhost", tag="1", redis="localhost/redis:1")
+    return Stack(cluster, "here", {**settings_of("here", built), **changes})
+
+
+@pytest.mark.parametrize("load", [pytest.param(FLOOD, id="flood"), pytest.param(LONG, id="long tasks")])
+@pytest.mark.parametrize("system", [pytest.param(one, id=one.name) for one in SYSTEMS])
+def test_keda_is_told_the_limits_that_the_stack_has(system: System, load: Mapping[str, object]) -> None:
+    stack = stack_of(system, load)
+    (pool,) = settings.load(configuration("local", stack.settings)).pools
+    broker, scaled = objects(stack, system.spec or {})["items"]
+
+    assert broker["spec"] == {
+        "secretTargetRef": [{"parameter": "password", "name": "celery-broker", "key": "password"}]
+    }
+    assert scaled["spec"] == {
+        "scaleTargetRef": {"name": "default-celery-worker"},
+        "minReplicaCount": pool.min_replicas,
+        "maxReplicaCount": pool.max_replicas,
+        "triggers": [
+            {
+                "type": "redis",
+                "metadata": {
+                    "address": "redis.here.svc.cluster.local:6379",
+                    "listName": "celery",
+                    "listLength": str(pool.average_value),
+                },
+                "authenticationRef": {"name": "broker"},
+            }
+        ],
+        **(system.spec or {}),
+    }
