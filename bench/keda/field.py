@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from bench.keda import backlog
 from bench.keda.load import Watched
@@ -18,6 +18,10 @@ from demo.images import Built
 from tests.e2e.conftest import Stacks
 from tests.e2e.course import followed
 from tests.e2e.stack import POOL, Stack
+
+LOOK_SECONDS: Final = 0.5
+"""At the pods, three requests each: four stacks at the tests' own pace would be 60 requests a second, on the
+processors that are measured."""
 
 
 @contextmanager
@@ -53,7 +57,9 @@ def _watched(open_: ExitStack, system: System, stack: Stack) -> Watched:
     return Watched(
         system=system,
         stack=stack,
-        course=open_.enter_context(followed(stack.cluster, stack.namespace, POOL)),
+        course=open_.enter_context(
+            followed(stack.cluster, stack.namespace, POOL, pause_seconds=LOOK_SECONDS)
+        ),
         backlog=open_.enter_context(backlog.read(stack)),
     )
 

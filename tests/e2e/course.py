@@ -118,14 +118,16 @@ def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:
 
 
 @contextmanager
-def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
+def followed(
+    cluster: Cluster, namespace: str, pool: str, *, pause_seconds: float = LOOK_SECONDS
+) -> Iterator[Course]:
     course, stop = Course(), threading.Event()
     client = Client(config=settings_of(cluster.context, str(cluster.kubeconfig)), namespace=namespace)
     with FIRST_LOOK:
         course.moments.append(_look(client, pool))
 
     def follow() -> None:
-        while not stop.wait(LOOK_SECONDS):
+        while not stop.wait(pause_seconds):
             try:
                 course.moments.append(_look(client, pool))
             except httpx2.HTTPError:
