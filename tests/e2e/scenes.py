@@ -66,6 +66,8 @@ class Outcome:
     falls: list[Fall]
     with_victim: int
     """Of the falls: those with a task on a pod that the ReplicaSet's own order would have taken."""
+    busy: int
+    """Pods that were taken while they ran a task."""
     steps: Counter[Step]
     kills: Counter[Step] = field(default_factory=Counter)
     """Of the scaler, by the step that had just been seen."""
@@ -74,7 +76,8 @@ class Outcome:
 
     def __str__(self) -> str:
         removed = sum(fall.by for fall in self.falls)
-        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim"
+        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.busy} of them busy"
+        text += f", {self.with_victim} with a victim"
         if self.steps[Step.TAKEN_BACK]:
             text += f", {self.steps[Step.TAKEN_BACK]} drains taken back"
         if self.kills:
@@ -156,6 +159,7 @@ def outcome(
         verdict=judge(published_in(entries), entries),
         falls=course.falls(),
         with_victim=with_victim(course, entries),
+        busy=sum(fall.took_busy(running_at(entries, fall.at)) for fall in course.falls()),
         steps=course.counted(),
         kills=kills or Counter(),
         consuming=consuming or {},

@@ -97,8 +97,10 @@ def deployment(*, image: str = "shop:1", command: list[str] = COMMAND, updated: 
         ),
         (
             deployment(command=["celery", "-A", "shop:app", "worker", "-Q", "sums", "-c", "8"]),
-            "sums-celery-worker takes queues sums, the object says sums,mail; "
-            "has concurrency 8, the object says 2. The scaler goes by the object",
+            (
+                "sums-celery-worker takes queues sums, the object says sums,mail; "
+                "has concurrency 8, the object says 2. The scaler goes by the object"
+            ),
         ),
         (deployment(command=["celery", "-A", "shop:app", "worker"]), ""),
         (replace(deployment(image="shop:2"), runs=None), ""),
