@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test test-all check images bench soak venv settings
+.PHONY: help demo down test test-all check images bench bench-keda soak venv settings
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 tasks; leaves it running
 	@$(VENV)/python -m demo up
@@ -32,7 +32,10 @@ bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
 
-soak: venv ## the slow tier, about 90 min: 200 scale-ins, 20 destroys, and what faults cost, as a table
+bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
+	@$(VENV)/python -m bench.keda $(BENCH)
+
+soak: venv ## the slow tier, about an hour: 200 scale-ins, 20 destroys, and what faults cost, as a table
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.soak
 

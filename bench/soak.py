@@ -14,13 +14,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from demo import cluster as clusters
 from demo import images
+from demo.cluster import Cluster
+from demo.images import Built
 from tests.e2e import scenes
 from tests.e2e.conftest import Stacks
 from tests.e2e.course import followed
@@ -39,6 +42,9 @@ QUIET_SECONDS: Final = VISIBILITY_SECONDS + 130
 """kombu looks for messages to restore every 100 s or so."""
 FAULT_PAUSE_SECONDS: Final = 12
 
+NewStack = Callable[..., AbstractContextManager[Stack]]
+"""Takes settings; the stack is removed at the end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -51,10 +57,10 @@ class Row:
     def __str__(self) -> str:
         said = self.verdict
         counts = f"{len(said.lost):>6} {len(said.killed):>7} {len(said.repeated):>5}"
-        return f"{self.what:<76} {self.published:>7} {counts}   {'must be 0' if self.ours else 'counted'}"
+        return f"{self.what:<86} {self.published:>7} {counts}   {'must be 0' if self.ours else 'counted'}"
 
 
-HEADING: Final = f"{'':<76} {'tasks':>7} {'LOST':>6} {'KILLED':>7} {'DUP':>5}"
+HEADING: Final = f"{'':<86} {'tasks':>7} {'LOST':>6} {'KILLED':>7} {'DUP':>5}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,43 +71,57 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--faults", type=int, default=20, help="workers killed, of each kind")
     options = parser.parse_args(arguments)
     cluster = clusters.find_or_make()
-    stacks = Stacks(cluster, images.build_and_load(cluster, ""))
+    new_stack = partial(_new_stack, cluster, images.build_and_load(cluster, ""))
     rows: list[Row] = []
     print(HEADING, flush=True)
-    try:
-        for row in _rows(stacks, options):
-            print(row, flush=True)
-            rows.append(row)
-    finally:
-        stacks.remove()
+    for row in _rows(new_stack, options):
+        print(row, flush=True)
+        rows.append(row)
     return 0 if all(row.verdict.clean for row in rows if row.ours) else 1
 
 
-def _rows(stacks: Stacks, options: argparse.Namespace) -> Iterator[Row]:
-    yield _scale_ins(stacks, options.scale_ins, options.tasks)
-    yield from _destroys(stacks, options.destroys)
-    for late in (False, True):
-        yield _killed(stacks, options.faults, late=late, child=False)
-        yield _killed(stacks, options.faults, late=late, child=True)
-    yield _redis_restarts(stacks)
+@contextmanager
+def _new_stack(cluster: Cluster, built: Built, **settings: Any) -> Iterator[Stack]:
+    stacks = Stacks(cluster, built)
+    try:
+        yield stacks.make(**{**SOAKING, **settings})
+    finally:
+        stacks.remove()
 
 
-def _scale_ins(stacks: Stacks, falls: int, tasks: int) -> Row:
+def _rows(new_stack: NewStack, options: argparse.Namespace) -> Iterator[Row]:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        yield _scale_ins(new_stack, pool, options.scale_ins, options.tasks)
+        # One after the other: the program that `Rendered` records keeps its state in Pulumi's globals.
+        destroys = pool.submit(_destroys, new_stack, options.destroys)
+        faults = [
+            pool.submit(_killed, new_stack, options.faults, late=late, child=child)
+            for late in (False, True)
+            for child in (False, True)
+        ]
+        faults.append(pool.submit(_redis_restarts, new_stack))
+        yield from destroys.result()
+        yield from (fault.result() for fault in faults)
+
+
+def _scale_ins(new_stack: NewStack, pool: Executor, falls: int, tasks: int) -> Row:
     share, work = -(-falls // SIDE_BY_SIDE), -(-tasks // SIDE_BY_SIDE)
 
     def scene(_: int) -> Outcome:
-        stack = stacks.make(**SOAKING)
-        return scenes.breathe(
-            stack, scale_ins=share, victims=0, tasks=work, seconds=SCENE_SECONDS, load=SHORT
-        )
+        with new_stack() as stack:
+            return scenes.breathe(
+                stack, scale_ins=share, victims=0, tasks=work, seconds=SCENE_SECONDS, load=SHORT
+            )
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        outcomes = list(pool.map(scene, range(SIDE_BY_SIDE)))
-    stacks.remove()
+    outcomes = list(pool.map(scene, range(SIDE_BY_SIDE)))
     seen = sum(len(outcome.falls) for outcome in outcomes)
-    victims = sum(outcome.with_victim for outcome in outcomes)
+    taken = sum(fall.by for outcome in outcomes for fall in outcome.falls)
+    busy = sum(outcome.busy for outcome in outcomes)
     verdict = _together([outcome.verdict for outcome in outcomes])
-    what = f"{seen} scale-ins, {victims} with a task on a pod that the ReplicaSet would have taken"
+    victims = sum(outcome.with_victim for outcome in outcomes)
+    what = (
+        f"{seen} scale-ins of {taken} workers ({busy} busy); the ReplicaSet's choice was busy {victims} times"
+    )
     return Row(what=what, verdict=verdict, ours=True, published=verdict.finished + len(verdict.lost))
 
 
@@ -118,46 +138,49 @@ def _together(verdicts: Sequence[Verdict]) -> Verdict:
     )
 
 
-def _destroys(stacks: Stacks, times: int) -> Iterator[Row]:
+def _destroys(new_stack: NewStack, times: int) -> list[Row]:
     """Drain and discard in turn, each of a stack with 200 tasks outstanding."""
-    stack = stacks.make(**{**SOAKING, "createNamespace": "false", "gracePeriodSeconds": 60})
-    way = Rendered(stack)
     verdicts: dict[str, list[Verdict]] = {"drain": [], "discard": []}
-    for number in range(times):
-        policy = ("drain", "discard")[number % 2]
-        batch = f"{policy}{number}"
-        SHORT.order(stack, 200, batch)
-        stack.wait(lambda: stack.outside.outstanding(QUEUE) >= 200, "200 tasks outstanding", 120)
-        SHORT.order(stack, 0, batch)
-        failure = way.destroy(onDestroy=policy, drainTimeoutSeconds=600)
-        if failure:
-            raise SystemExit(f"destroy {number} by {policy}: {failure}")
-        entries = of_batch(stack.ledger(), batch)
-        verdicts[policy].append(judge(published_in(entries), entries))
-        if number < times - 1:
-            way.up()
-            stack.wait_ready()
-    stacks.remove()
-    for policy, ended in verdicts.items():
-        verdict = _together(ended)
-        lost = len(verdict.lost)
-        published = verdict.finished + lost
-        if policy == "discard":
+    with new_stack(createNamespace="false", gracePeriodSeconds=60) as stack:
+        way = Rendered(stack)
+        for number in range(times):
+            if number:
+                way.up()
+                stack.wait_ready()
+            policy = ("drain", "discard")[number % 2]
+            verdicts[policy].append(_destroyed(way, policy, f"{policy}{number}"))
+    drained, discarded = _together(verdicts["drain"]), _together(verdicts["discard"])
+    given_up = len(discarded.lost)
+    return [
+        Row(
+            what=f"{len(verdicts['drain'])} destroys by drain",
+            verdict=drained,
+            ours=True,
+            published=drained.finished + len(drained.lost),
+        ),
+        Row(
             # What was queued is given up, as the policy says; nothing that ran may end.
-            what = f"{len(ended)} destroys by discard, {lost} queued tasks given up"
-            verdict = Verdict(
-                finished=verdict.finished,
-                lost=(),
-                killed=verdict.killed,
-                repeated=verdict.repeated,
-                unpublished=verdict.unpublished,
-            )
-        else:
-            what = f"{len(ended)} destroys by drain"
-        yield Row(what=what, verdict=verdict, ours=True, published=published)
+            what=f"{len(verdicts['discard'])} destroys by discard, {given_up} queued tasks given up",
+            verdict=replace(discarded, lost=()),
+            ours=True,
+            published=discarded.finished + given_up,
+        ),
+    ]
 
 
-def _killed(stacks: Stacks, times: int, *, late: bool, child: bool) -> Row:
+def _destroyed(way: Rendered, policy: str, batch: str) -> Verdict:
+    stack = way.stack
+    SHORT.order(stack, 200, batch)
+    stack.wait(lambda: stack.outside.outstanding(QUEUE) >= 200, "200 tasks outstanding", 120)
+    SHORT.order(stack, 0, batch)
+    failure = way.destroy(onDestroy=policy, drainTimeoutSeconds=600)
+    if failure:
+        raise SystemExit(f"{batch}: {failure}")
+    entries = of_batch(stack.ledger(), batch)
+    return judge(published_in(entries), entries)
+
+
+def _killed(new_stack: NewStack, times: int, *, late: bool, child: bool) -> Row:
     settings = {"acksLate": str(late).lower(), "visibilityTimeoutSeconds": VISIBILITY_SECONDS}
 
     def kill(stack: Stack) -> None:
@@ -168,11 +191,11 @@ def _killed(stacks: Stacks, times: int, *, late: bool, child: bool) -> Row:
 
     who = "a pool's process killed, as the kernel does for want of memory" if child else "a worker killed"
     acknowledged = "late" if late else "early"
-    verdict, published = _under_faults(stacks, settings, kill, times)
+    verdict, published = _under_faults(new_stack, settings, kill, times)
     return Row(what=f"{times} x {who}, {acknowledged} ack", verdict=verdict, ours=False, published=published)
 
 
-def _redis_restarts(stacks: Stacks, times: int = 3) -> Row:
+def _redis_restarts(new_stack: NewStack, times: int = 3) -> Row:
     settings = {
         "redisPersistence": json.dumps({"enabled": True, "size": "1Gi"}),
         "acksLate": "true",
@@ -184,23 +207,22 @@ def _redis_restarts(stacks: Stacks, times: int = 3) -> Row:
             stack.kubectl("delete", pod, "--force", "--grace-period=0")
         stack.kubectl("rollout", "status", "deployment/redis", "--timeout=120s", seconds=130)
 
-    verdict, published = _under_faults(stacks, settings, restart, times)
+    verdict, published = _under_faults(new_stack, settings, restart, times)
     what = f"{times} x Redis killed and restarted, AOF each second, late ack"
     return Row(what=what, verdict=verdict, ours=False, published=published)
 
 
 def _under_faults(
-    stacks: Stacks, settings: dict[str, Any], befall: Callable[[Stack], None], times: int
+    new_stack: NewStack, settings: dict[str, Any], befall: Callable[[Stack], None], times: int
 ) -> tuple[Verdict, int]:
-    stack = stacks.make(**{**SOAKING, **settings, "minReplicas": 2})
-    with followed(stack.cluster, stack.namespace, POOL) as course, _steady(stack):
-        stack.wait(lambda: len(course.now.living) == MOST, f"{MOST} workers", 120)
-        for _ in range(times):
-            time.sleep(FAULT_PAUSE_SECONDS)
-            befall(stack)
-    time.sleep(QUIET_SECONDS)
-    entries = stack.ledger()
-    stacks.remove()
+    with new_stack(**settings, minReplicas=2) as stack:
+        with followed(stack.cluster, stack.namespace, POOL) as course, _steady(stack):
+            stack.wait(lambda: len(course.now.living) == MOST, f"{MOST} workers", 120)
+            for _ in range(times):
+                time.sleep(FAULT_PAUSE_SECONDS)
+                befall(stack)
+        time.sleep(QUIET_SECONDS)
+        entries = stack.ledger()
     published = published_in(entries)
     return judge(published, entries), len(published)
 

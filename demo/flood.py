@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from demo.cluster import Cluster
@@ -41,6 +41,8 @@ class Pool:
 class Course:
     """How it went, in seconds from the request."""
 
+    looks: Sequence[tuple[float, Sight]]
+
     published: int
     published_seconds: float
     out: float
@@ -71,6 +73,7 @@ def flood(cluster: Cluster, pool: Pool, screen: Screen, *, tasks: int, batches: 
     """Tasks that wait 10 ms each: they cost the machine little, so the publisher outruns the workers."""
     query = f"tasks={tasks}&batches={batches}&task=sleep&ms={TASK_MS}"
     answers: list[dict[str, object] | DemoError] = []
+    looks: list[tuple[float, Sight]] = []
 
     def post() -> None:
         try:
@@ -86,9 +89,10 @@ def flood(cluster: Cluster, pool: Pool, screen: Screen, *, tasks: int, batches: 
         deadline = time.monotonic() + seconds
         while True:
             sight = look(cluster, pool.namespace, pool.name)
-            screen.show(time.monotonic() - began, sight)
+            looks.append((time.monotonic() - began, sight))
+            screen.show(*looks[-1])
             if fact(sight):
-                return time.monotonic() - began
+                return looks[-1][0]
             if answers and isinstance(answers[0], DemoError):
                 raise answers[0]
             if time.monotonic() > deadline:
@@ -108,6 +112,7 @@ def flood(cluster: Cluster, pool: Pool, screen: Screen, *, tasks: int, batches: 
     if isinstance(answer, DemoError) or answer.get("published") != tasks * batches:
         raise DemoError(f"the flood was not published in full: {answer}")
     return Course(
+        looks=looks,
         published=tasks * batches,
         published_seconds=float(str(answer["seconds"])),
         out=out,

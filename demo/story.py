@@ -18,6 +18,8 @@ from demo.diagnosis import diagnosis
 from demo.flood import flood, only_pool, wait_until_idle
 from demo.screen import Screen
 from demo.sight import look
+from demo.timeline import timeline
+from scaler.contract import SCALER_NAME
 
 NAMESPACE = "celery-fleet-local"
 TASKS, BATCHES = 10_000, 3
@@ -89,12 +91,12 @@ def ways_in(cluster: Cluster) -> list[str]:
     here = f"--namespace={NAMESPACE}"
     node = cluster.get("nodes")["items"][0]
     address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
-    pages = {"flower": "", "celery-fleet-scaler": "", "sample-app": ""}
-    lines = []
-    for service in cluster.get("services", here)["items"]:
-        name, port = service["metadata"]["name"], service["spec"]["ports"][0].get("nodePort")
-        if name in pages and port:
-            lines.append(f"{name:<20} http://{address}:{port}/{pages[name]}")
+    pages = {SCALER_NAME: "see why: the page", "flower": "Flower", "sample-app": "the sample application"}
+    ports = {
+        service["metadata"]["name"]: service["spec"]["ports"][0].get("nodePort")
+        for service in cluster.get("services", here)["items"]
+    }
+    lines = [f"{page:<24} http://{address}:{ports[name]}/" for name, page in pages.items() if ports.get(name)]
     program, *_ = cluster.kubectl_words()
     # Only devcluster's own kubeconfig has one context, and it is the current one.
     context = "" if cluster.maker == "devcluster" else f"--context={cluster.context} "
@@ -137,6 +139,7 @@ def _flood(cluster: Cluster) -> None:
     wait_until_idle(cluster, pool)
     say(f"The sample application publishes {BATCHES} x {TASKS:,} tasks for {pool.least} workers.\n")
     course = flood(cluster, pool, Screen(pool.most), tasks=TASKS, batches=BATCHES)
+    say(f"\n{timeline(course.looks)}")
     say(
         f"\n{course.published:,} tasks published in {course.published_seconds:.0f} s; workers "
         f"{pool.least} -> {pool.most} after {course.out:.0f} s, queue empty after {course.empty:.0f} s, "

@@ -1,0 +1,44 @@
+"""The picture at the end of `make demo`, as a person sees it."""
+
+from __future__ import annotations
+
+from demo import timeline as pictures
+from demo.screen import Sight
+from demo.timeline import timeline
+
+
+def sight(waiting: int | None, replicas: int) -> Sight:
+    return Sight(waiting=waiting, replicas=replicas, ready=replicas, reason="", message="")
+
+
+FLOOD = [
+    (0.0, sight(0, 2)),
+    (10.0, sight(28_000, 2)),
+    (12.0, sight(27_000, 4)),
+    (30.0, sight(14_000, 4)),
+    (40.0, sight(None, 4)),
+    (45.0, sight(7_000, 4)),
+    (60.0, sight(0, 4)),
+    (90.0, sight(0, 3)),
+    (100.0, sight(0, 2)),
+]
+
+
+def test_tasks_are_an_area_and_workers_are_steps() -> None:
+    shown = timeline(FLOOD).splitlines()
+    rows, area, steps = pictures.HEIGHT, slice(pictures.GUTTER, None), pictures.HEIGHT
+    assert all(len(line) <= pictures.WIDTH for line in shown)
+    assert len(shown) == rows + len("432") + 2
+    assert shown[0].startswith("   28,000┤")
+    assert [line[:10] for line in shown[steps:-2]] == ["workers 4┤", "        3┤", "        2┤"]
+    assert shown[steps].count("╭") == shown[steps].count("╮") == 1
+    ground = shown[rows - 1][area]
+    assert "█·" in ground, "where the number is unknown there is a dot, not an empty queue"
+    assert "·█" in ground
+    assert shown[-1].split() == ["0:00", "0:15", "0:29", "0:44", "0:59", "1:13", "1:28"]
+
+
+def test_a_fleet_that_nothing_happened_to_is_level() -> None:
+    shown = timeline([(0.0, sight(0, 2))]).splitlines()
+    assert [line[pictures.GUTTER :] for line in shown[: pictures.HEIGHT]] == [""] * pictures.HEIGHT
+    assert set(shown[pictures.HEIGHT][pictures.GUTTER :]) == {"─"}
