@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo down test check images bench soak venv settings
+.PHONY: help demo down test test-all check images bench bench-keda soak venv settings
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 tasks; leaves it running
 	@$(VENV)/python -m demo up
@@ -13,7 +13,11 @@ demo: venv ## a cluster, the images, the `local` stack, a flood of 3 x 10,000 ta
 down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DESTROY=discard: at once)
 	@$(VENV)/python -m demo down
 
-test: check ## `make check`, then every test there is: unit, program, cluster, end to end
+test: check ## `make check`, then the tests: unit, program, cluster, end to end
+	@$(PYTHON) -m demo.environment packages
+	@$(VENV)/python -m pytest -m "not slow"
+
+test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m pytest
 
@@ -27,6 +31,9 @@ images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and samp
 bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+
+bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
+	@$(VENV)/python -m bench.keda $(BENCH)
 
 soak: venv ## the slow tier, about an hour: 200 scale-ins, 20 destroys, and what faults cost, as a table
 	@$(PYTHON) -m demo.environment packages

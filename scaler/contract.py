@@ -121,25 +121,23 @@ def rabbitmq_permissions(
 
 
 def redis_rights(event_exchange: str = "celeryev") -> str:
-    """The rules of the scaler's user in Redis' ACL, by the app's setting of that name.
+    """The rules of the scaler's user in Redis' ACL: reads, remote control, and the binding for heartbeats.
 
-    Exactly what reading, remote control and heartbeats need. It can take no message of the app, publish no
-    task and delete nothing but its own. Redis 7 or Valkey: earlier ones know no keys that may only be read.
+    It can read every queue, take no message of the app, publish no task and delete nothing but its own.
+    Redis 7 or Valkey: earlier ones know no keys that may only be read.
     """
-    bindings = (f"~*_kombu.binding.{event_exchange}", f"~*_kombu.binding_permanent.{event_exchange}")
-    commands = (*_REDIS_READS, *_REDIS_REMOTE_CONTROL)
-    return " ".join(("%R~*", f"~*{OWN_PREFIX}*", *bindings, "&*", *(f"+{name}" for name in commands)))
+    # kombu/transport/redis.py, `_queue_bind`: 5.7 has the second set, too.
+    bindings = [f"~*_kombu.{table}.{event_exchange}" for table in ("binding", "binding_permanent")]
+    keys = ("%R~*", f"~*{OWN_PREFIX}*", *bindings)
+    return " ".join((*keys, "&*", *(f"+{command}" for command in _REDIS_COMMANDS)))
 
 
-_REDIS_READS: Final = (
-    *("select", "ping", "role", "llen", "lrange", "memory|usage"),
-    *("hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers"),
-)
-_REDIS_REMOTE_CONTROL: Final = (
-    *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "sadd", "srem"),
-    # kombu keeps the workers' answers as it keeps messages and locks: under keys of the scaler's own.
-    *("brpop", "rpop", "del", "exists", "multi", "exec", "watch", "unwatch", "hset", "hdel", "zadd", "zrem"),
-    *("set", "get", "evalsha", "script|load"),
+_REDIS_COMMANDS: Final = (
+    *("select", "ping", "role", "multi", "exec"),
+    *("llen", "lrange", "memory|usage", "hlen", "hkeys", "hstrlen", "hget", "zrange", "smembers"),
+    *("publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe"),
+    # The workers' answers are a list of the scaler's own.
+    *("sadd", "srem", "brpop", "del"),
 )
 
 
@@ -262,6 +260,8 @@ class Policy:
     """In shadow nothing is written to the Deployment and nothing is told to the workers."""
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     """Seconds from the choice of a victim until its drain is cancelled and it works on; nothing is killed."""
+    image: str = ""
+    """What the workers run, by the object; "" where it does not say."""
 
 
 def worker_deployment_name(app_name: str) -> str:
@@ -301,6 +301,7 @@ def policy_of(spec: Mapping[str, Any]) -> Policy:
         paused=bool(target.get("paused", False)),
         mode=_mode(target),
         drain_seconds=_integer(target, "drainSeconds", DEFAULT_DRAIN_SECONDS, 1, MAX_DRAIN_SECONDS),
+        image=str(common.get("image") or ""),
     )
 
 

@@ -19,15 +19,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from scaler.contract import redis_rights
 from tests.rabbitmq import RabbitServer, Vhost
 
 # Time is measured in `make bench`: a busy machine must not fail a law that holds.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-
-
-SCALER_USER, SCALER_PASSWORD = "celery-scaler", "scaler-pw"
 
 
 @pytest.fixture(scope="session")
@@ -86,18 +82,16 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    @property
-    def scaler_url(self) -> str:
-        """By the scaler's own user, as a stack has it."""
-        return f"redis://{SCALER_USER}:{SCALER_PASSWORD}@127.0.0.1:{self.port}/0"
-
     def start(self, *arguments: str) -> None:
+        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.run(*options, *arguments)
+
+    def run(self, *arguments: str) -> None:
+        """With these and no others, which name the port."""
         program = shutil.which("redis-server")
         assert program, "redis-server is missing: apt-get install redis-server"
-        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
-        options += ["--user", SCALER_USER, "on", f">{SCALER_PASSWORD}", *redis_rights().split()]
         with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen([program, *options, *arguments], stdout=log, stderr=log)
+            self.process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with socket.socket() as probe:

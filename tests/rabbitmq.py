@@ -44,6 +44,7 @@ default_pass = admin
 default_user_tags.administrator = true
 disk_free_limit.absolute = 50MB
 log.console = true
+log.console.level = warning
 log.file = false
 deprecated_features.permit.transient_nonexcl_queues = false
 """
@@ -166,8 +167,10 @@ class Vhost:
     def queues(self) -> set[str]:
         return {row["name"] for row in self.server.api("GET", f"queues/{self.name}?disable_stats=true")}
 
-    def connections(self) -> int:
-        return len(self.server.api("GET", f"vhosts/{self.name}/connections"))
+    def row(self, queue: str) -> dict[str, Any]:
+        """A queue in the list of figures."""
+        rows = self.server.api("GET", f"queues/{self.name}?disable_stats=true&enable_queue_totals=true")
+        return next(dict(row) for row in rows if row["name"] == queue)
 
     def remove(self) -> None:
         self.server.api("DELETE", f"vhosts/{self.name}", check=False)

@@ -16,8 +16,7 @@ taken from `scaler.broker.backlog`.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -80,7 +79,6 @@ NOTHING_KNOWN: Final = Figures(UNKNOWN, None, None)
 class Watch:
     """One queue that is not classic, from read to read."""
 
-    _seen: deque[tuple[float, int]] = field(default_factory=deque)
     _still_since: float | None = None
 
     def figures(self, row: Row, declared: int, consumers: int, at: float) -> Figures:
@@ -99,17 +97,15 @@ class Watch:
         return found
 
     def _with_held(self, ready: Count, row: Row, declared: int, at: float) -> Figures:
-        # What was in the queue then and is not now may be with a worker.
-        self._seen.append((at, max(row.unacked, row.unacked + row.ready - declared)))
-        while self._seen[0][0] < at - STALE_SECONDS:
-            self._seen.popleft()
         if row.unacked or row.ready != declared:
             self._still_since = None
         elif self._still_since is None:
             self._still_since = at
         if self._still_since is not None and at - self._still_since >= STALE_SECONDS:
             return Figures(ready, 0, 0)
-        return Figures(ready, max(most for _, most in self._seen) or None, row.unacked or None)
+        # What was in the queue then and is not now may be with a worker.
+        most = row.unacked + max(0, row.ready - declared)
+        return Figures(ready, most or None, row.unacked or None)
 
 
 def figures_of_classic(row: Row) -> Figures:

@@ -209,7 +209,9 @@ def failure(url: RedisUrl | SentinelUrl, answer: object, key: str = "") -> Broke
     if isinstance(answer, Exception) and (found := distrust(where, answer)) is not None:
         return found
     if isinstance(answer, NoPermissionError):
-        sentence = f"{where} does not allow the scaler's user what it needs (REDIS_ACL in scaler/contract.py)"
+        sentence = (
+            f"{where} does not allow the scaler's user what it needs (redis_rights in scaler/contract.py)"
+        )
         return BrokerFailure(Ready.BROKER_REFUSED, f"{sentence}: {said}")
     if isinstance(answer, _REFUSED):
         sentence = f"{where} refuses the scaler's credentials: {said}; is the Secret's password the server's?"

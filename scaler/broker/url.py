@@ -252,7 +252,8 @@ def _amqp(url: SplitResult, ca_file: Path | None) -> AmqpUrl:
 
 
 def _scheme(text: str) -> str:
-    return text.partition("://")[0]
+    scheme, found, _ = text.partition("://")
+    return scheme if found else ""
 
 
 def _login(url: SplitResult) -> dict[str, str]:

@@ -21,6 +21,7 @@ from scaler.pool.count import UNKNOWN
 from scaler.pool.crew import Crew, Rest, node_of
 from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
 from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
+from scaler.pool.drift import drift
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.ready import ready_of
@@ -173,6 +174,7 @@ class Pool:
             stranded=sight.stranded(policy),
             flow=self._flow,
             shadow=shadow,
+            drift=drift(policy, deployment),
         )
         if isinstance(sight.backlog, Backlog):
             report = replace(
@@ -188,7 +190,12 @@ class Pool:
         """A worker that takes nothing though there is work, to be evicted."""
         if self.policy is None or sight.at < self.evicted_at + EVICT_SECONDS:
             return None
-        found = stuck(self._suspects, sight.answers, all_spoken_of=sight.all_spoken_of(self.policy))
+        found = stuck(
+            self._suspects,
+            sight.answers,
+            all_spoken_of=sight.all_spoken_of(self.policy),
+            later_takes_place=sight.unsettled(self.policy),
+        )
         return next((pod for pod in sight.pods if pod.name in found), None)
 
     def came_back(self, pods: frozenset[str]) -> None:

@@ -62,15 +62,20 @@ def _nothing_since(pod: Pod, heard: Heard, rest: Rest | None, at: float) -> floa
     return max(rest.since, pod.running_since)
 
 
-def stuck(suspected: Collection[str], answers: Answers, *, all_spoken_of: bool) -> frozenset[str]:
+def stuck(
+    suspected: Collection[str], answers: Answers, *, all_spoken_of: bool, later_takes_place: bool = False
+) -> frozenset[str]:
     """Those of the suspects that certainly hold nothing.
 
-    `all_spoken_of` is whether workers speak of every task that the broker has as delivered.
+    `all_spoken_of` is whether workers speak of every task that the broker has as delivered,
+    `later_takes_place` whether tasks that are not due keep a worker from taking others: RabbitMQ 4 knows no
+    prefetch that grows with them (kombu/transport/pyamqp.py, `qos_semantics_matches_spec`).
     """
     if not suspected or not all_spoken_of or not answers.asked:
         return frozenset()
     return frozenset(
         pod
         for pod in suspected
-        if (held := answers.tasks.get(pod)) is None or not (held.running or held.reserved)
+        if (held := answers.tasks.get(pod)) is None
+        or not (held.running or held.reserved or (later_takes_place and held.scheduled))
     )

@@ -119,6 +119,9 @@ def _points(ticks: Sequence[Tick]) -> list[_Point]:
         if found is None or tick.at < taken.since:
             continue
         queued, unacked = found.queued.exact, found.unacked.exact
+        if not found.unacked.low:
+            # RabbitMQ counts what workers hold and tells nothing else of it: all of it is taken to be due.
+            unacked = found.unacked.high
         if queued is not None and unacked is not None:
             until_now = taken.by(tick.at)
             points.append(

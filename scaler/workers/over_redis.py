@@ -2,8 +2,8 @@
 
 It owns what is peculiar to it: everything is a list, a key or a channel that outlives its maker, so the
 queue for answers has one name and is emptied by the next of that name. A kombu consumer hands messages that
-wait for their acknowledgement back to their queues once *its own* visibility timeout is over, so the keys of
-that book are named apart here.
+wait for their acknowledgement back to their queues once *its own* visibility timeout is over; this one must
+not, and the scaler's user may not (`scaler.contract.redis_rights`).
 
 `scaler.workers.mailbox` speaks the protocol; `scaler.workers.over_amqp` is the same for RabbitMQ.
 """
@@ -58,10 +58,6 @@ _PATIENCE: Final[Mapping[str, object]] = {
     },
 }
 _OWN_OPTIONS: Final[Mapping[str, object]] = {
-    "unacked_key": "celery-fleet.unacked",
-    "unacked_index_key": "celery-fleet.unacked_index",
-    "unacked_mutex_key": "celery-fleet.unacked_mutex",
-    "unacked_restore_throttle": 10**9,
     "health_check_interval": 0,
     **_PATIENCE,
 }
@@ -127,18 +123,41 @@ def keep_alive(_: Any) -> None:
     """The kernel does."""
 
 
+_CONNECTION: Final[dict[str, object]] = {
+    # RESP3's HELLO is refused by Redis before 6 (redis/redis-py#4052).
+    "protocol": 2,
+    # Each connection would tell its library's name, which the scaler's user need not be allowed to.
+    "driver_info": None,
+}
+
+
 class _RedisConnection(kombu_redis.Channel.connection_class):  # type: ignore[valid-type,misc]  # untyped
     def __init__(self, **options: Any) -> None:
-        # RESP3's HELLO is refused by Redis before 6 (redis/redis-py#4052).
-        super().__init__(**options | {"protocol": 2})
+        super().__init__(**options | _CONNECTION)
 
 
 class _RedisSSLConnection(kombu_redis.Channel.connection_class_ssl):  # type: ignore[valid-type,misc]  # untyped
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"protocol": 2})
+        super().__init__(**options | _CONNECTION)
+
+
+class _MasterConnection(kombu_redis.SentinelChannel.connection_class):  # type: ignore[valid-type,misc]  # untyped
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | _CONNECTION)
+
+
+class _MasterSSLConnection(kombu_redis.SentinelChannel.connection_class_ssl):  # type: ignore[valid-type,misc]  # untyped
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | _CONNECTION)
+
+
+class _NoBook(kombu_redis.QoS):
+    def restore_visible(self, *_: object, **__: object) -> None:
+        """Nothing of ours waits for an acknowledgement, and what is the app's is left alone."""
 
 
 class _Channel(kombu_redis.Channel):
+    QoS = _NoBook
     connection_class = _RedisConnection  # type: ignore[assignment]  # untyped
     connection_class_ssl = _RedisSSLConnection  # type: ignore[assignment]  # untyped
 
@@ -147,17 +166,8 @@ class _Transport(kombu_redis.Transport):
     Channel = _Channel
 
 
-class _MasterConnection(kombu_redis.SentinelChannel.connection_class):  # type: ignore[valid-type,misc]  # untyped
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"protocol": 2})
-
-
-class _MasterSSLConnection(kombu_redis.SentinelChannel.connection_class_ssl):  # type: ignore[valid-type,misc]  # untyped
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options | {"protocol": 2})
-
-
 class _SentinelChannel(kombu_redis.SentinelChannel):
+    QoS = _NoBook
     connection_class = _MasterConnection
     connection_class_ssl = _MasterSSLConnection
 

@@ -23,10 +23,11 @@ class GoProgram:
     """How long a cold build takes on two cores; most of it is skipped when Go's cache is warm."""
     package: str = "."
     """What is compiled: the folder's own program, or the `tool` of its go.mod."""
+    root: Path = SOURCES
 
     @property
     def sources(self) -> Path:
-        return SOURCES / self.folder
+        return self.root / self.folder
 
     @property
     def version_flag(self) -> str:
@@ -79,17 +80,14 @@ class Toolchain:
 
 def toolchain() -> Toolchain:
     """Build what is not built yet; where the programs are."""
-    go = go_program()
-    release = run([go, "version"], cwd=KUBERNETES.sources)
-    built = Toolchain(*(_built(program, go, release) for program in (KUBERNETES, ETCD, DNS, PAUSE)))
-    _publish_kubectl(built.kubernetes / "kubectl")
-    return built
+    tools = Toolchain(*(built(program) for program in (KUBERNETES, ETCD, DNS, PAUSE)))
+    _publish_kubectl(tools.kubernetes / "kubectl")
+    return tools
 
 
 def compose() -> Path:
     """The program of docker compose, built if it is not."""
-    go = go_program()
-    return _built(COMPOSE, go, run([go, "version"], cwd=COMPOSE.sources)) / COMPOSE.names[0]
+    return built(COMPOSE) / COMPOSE.names[0]
 
 
 def remembered(state: State) -> Toolchain | None:
@@ -100,7 +98,11 @@ def remembered(state: State) -> Toolchain | None:
     return Toolchain(*(link.readlink() for link in links))
 
 
-def _built(program: GoProgram, go: Path, release: str) -> Path:
+def built(program: GoProgram) -> Path:
+    """The folder with the program's names, built if it is not there."""
+    go = go_program()
+    # Where its go.mod is: that may ask for another release than this machine's.
+    release = run([go, "version"], cwd=program.sources)
     flags = f"-s -w {program.version_flag}".strip()
     key = key_of(program.sources, release, flags, *program.names)
 

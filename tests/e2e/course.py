@@ -40,6 +40,10 @@ class Moment:
     at: float
     replicas: int
     """What the Deployment asks for."""
+    pods: int
+    """All that exist, those that are leaving too."""
+    ready: int
+    """Of those that are not leaving."""
     living: tuple[str, ...]
     """Pods that are not leaving, the youngest first: a ReplicaSet that knows of no deletion cost takes ready
     pods of one node in about this order."""
@@ -67,10 +71,16 @@ class Fall:
     by: int
     pods: tuple[str, ...]
     """Those that lived a moment before, the youngest first."""
+    marked: frozenset[str]
+    """Of these, the ones that were to be taken."""
 
     def would_have_killed(self, running: dict[str, set[str]]) -> bool:
         """Whether a pod that the ReplicaSet's own order takes ran a task."""
         return any(running.get(pod) for pod in self.pods[: self.by])
+
+    def took_busy(self, running: dict[str, set[str]]) -> int:
+        """How many pods it took that ran a task."""
+        return sum(bool(running.get(pod)) for pod in self.marked)
 
 
 @dataclass(slots=True)
@@ -85,7 +95,12 @@ class Course:
 
     def falls(self) -> list[Fall]:
         return [
-            Fall(at=later.at, by=earlier.replicas - later.replicas, pods=earlier.living)
+            Fall(
+                at=later.at,
+                by=earlier.replicas - later.replicas,
+                pods=earlier.living,
+                marked=earlier.marked,
+            )
             for earlier, later in pairwise(self.moments)
             if later.replicas < earlier.replicas
         ]
@@ -114,14 +129,16 @@ def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:
 
 
 @contextmanager
-def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
+def followed(
+    cluster: Cluster, namespace: str, pool: str, *, pause_seconds: float = LOOK_SECONDS
+) -> Iterator[Course]:
     course, stop = Course(), threading.Event()
     client = Client(config=settings_of(cluster.context, str(cluster.kubeconfig)), namespace=namespace)
     with FIRST_LOOK:
         course.moments.append(_look(client, pool))
 
     def follow() -> None:
-        while not stop.wait(LOOK_SECONDS):
+        while not stop.wait(pause_seconds):
             try:
                 course.moments.append(_look(client, pool))
             except httpx2.HTTPError:
@@ -140,11 +157,8 @@ def followed(cluster: Cluster, namespace: str, pool: str) -> Iterator[Course]:
 def _look(client: Client, pool: str) -> Moment:
     status = client.get(Celery, pool).get("status") or {}
     deployment = client.get(Deployment, worker_deployment_name(pool))
-    living = [
-        pod
-        for pod in client.list(Pod, labels={POOL_LABEL: pool})
-        if pod.metadata and not pod.metadata.deletionTimestamp
-    ]
+    pods = list(client.list(Pod, labels={POOL_LABEL: pool}))
+    living = [pod for pod in pods if not _metadata(pod).deletionTimestamp]
     living.sort(key=lambda pod: _metadata(pod).creationTimestamp, reverse=True)
     drain: dict[str, str] = next(
         (one for one in status.get("conditions") or () if one["type"] == "Draining"), {}
@@ -152,6 +166,8 @@ def _look(client: Client, pool: str) -> Moment:
     return Moment(
         at=time.time(),
         replicas=(deployment.spec.replicas if deployment.spec else None) or 0,
+        pods=len(pods),
+        ready=sum(map(_is_ready, living)),
         living=tuple(_metadata(pod).name for pod in living),
         draining=frozenset(victim["pod"] for victim in status.get("draining") or ()),
         marked=frozenset(_metadata(pod).name for pod in living if _is_marked(pod)),
@@ -161,6 +177,11 @@ def _look(client: Client, pool: str) -> Moment:
 
 def _metadata(pod: Pod) -> Any:
     return pod.metadata
+
+
+def _is_ready(pod: Pod) -> bool:
+    conditions = (pod.status.conditions if pod.status else None) or []
+    return any(one.type == "Ready" and one.status == "True" for one in conditions)
 
 
 def _is_marked(pod: Pod) -> bool:

@@ -7,7 +7,7 @@ through files: one stream of `kubectl exec` for minutes was seen to stall.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from demo.commands import DemoError
@@ -18,6 +18,17 @@ CLAIM = "ledger"
 POD = "outside"
 ORDERS, REPORTS = "/tmp/orders", "/tmp/reports"  # noqa: S108  # in the pod
 READ_LEDGER = f"import glob; [print(open(f).read(), end='') for f in glob.glob('{LEDGER}/*.jsonl')]"
+PUBLISH = f"""
+import glob, json, sys
+from sample_app.producer import publish
+lines = (json.loads(line) for path in glob.glob("{LEDGER}/*.jsonl") for line in open(path))
+there = {{line["id"] for line in lines if line["event"] == "published"}}
+queue, lengths, batch, countdown = json.loads(sys.argv[1])
+for number, seconds in enumerate(lengths):
+    id = f"{{batch}}-{{number}}"
+    if id not in there and not publish(queue, id, seconds, countdown=countdown):
+        sys.exit("the broker refused a task")
+"""
 
 NO_OPTIONS: Mapping[str, object] = {}
 PRODUCE = """\
@@ -57,6 +68,15 @@ class Outside:
             "longest": longest,
         }
         self._run("sh", "-c", f"printf '%s\\n' \"$0\" >> {ORDERS}", json.dumps(order))
+
+    def publish(
+        self, queue: str, lengths: Sequence[float], *, batch: str = "task", countdown: float | None = None
+    ) -> None:
+        """A recorded task for each length in seconds; those that the ledger has already are left out.
+
+        With a countdown in seconds, their time comes then.
+        """
+        self._run("python3", "-c", PUBLISH, json.dumps([queue, lengths, batch, countdown]))
 
     def outstanding(self, queue: str) -> int:
         """By the producer's last report; an order that it has not taken up yet is not in it."""

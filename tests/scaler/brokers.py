@@ -17,7 +17,9 @@ from scaler.broker.url import UrlFile
 from tests.conftest import RedisServer
 from tests.rabbitmq import Vhost
 
-QUORUM = {"task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
+# Without confirmation a message that was sent may not be there yet, and what a test counts is no fact.
+CLASSIC = {"broker_transport_options": {"confirm_publish": True}}
+QUORUM = {**CLASSIC, "task_default_queue_type": "quorum", "task_create_missing_queue_type": "quorum"}
 
 everywhere = pytest.mark.parametrize(
     "place",
@@ -26,11 +28,25 @@ everywhere = pytest.mark.parametrize(
 )
 """A test runs on Redis and on RabbitMQ with quorum queues; with classic ones where there is time."""
 
+everywhere_with_every_celery = pytest.mark.parametrize(
+    ("place", "celery_python"),
+    [
+        ("redis", "newest"),
+        ("redis", "oldest"),
+        pytest.param("classic", "newest", marks=pytest.mark.slow),
+        # Not with the oldest: Celery 5.3 declares queues for remote control that RabbitMQ 4.3 forbids.
+        ("quorum", "newest"),
+    ],
+    indirect=True,
+)
+"""The ends of the range of Celery, too; docs/decisions/0010-celery-versions.md has those in between."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Place:
     """A broker with nothing in it, as an app and as the scaler reach it."""
 
+    kind: str
     url: str
     scaler_url: str
     queued: Callable[[str], int]
@@ -64,8 +80,9 @@ def on_redis(server: RedisServer) -> Place:
         server.start()
 
     return Place(
+        kind="redis",
         url=server.url,
-        scaler_url=server.scaler_url,
+        scaler_url=server.url,
         queued=queued,
         restart=restart,
         stop=server.stop,
@@ -75,6 +92,7 @@ def on_redis(server: RedisServer) -> Place:
 
 def on_rabbitmq(vhost: Vhost, kind: str) -> Place:
     return Place(
+        kind=kind,
         url=vhost.url,
         scaler_url=vhost.scaler_url,
         management_url=vhost.management_url,
@@ -82,7 +100,7 @@ def on_rabbitmq(vhost: Vhost, kind: str) -> Place:
         restart=vhost.server.restart,
         stop=vhost.server.stop,
         start=vhost.server.start,
-        settings=QUORUM if kind == "quorum" else {},
+        settings=QUORUM if kind == "quorum" else CLASSIC,
     )
 
 

@@ -26,7 +26,7 @@ from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
 @pytest.fixture
 def url_file(redis_server: RedisServer, tmp_path: Path) -> Path:
     path = tmp_path / "url"
-    path.write_text(f"{redis_server.scaler_url}\n")
+    path.write_text(f"{redis_server.url}\n")
     return path
 
 
@@ -55,18 +55,18 @@ def stage() -> Stage:
 
 
 @pytest.fixture
-def celery_python(request: pytest.FixtureRequest) -> str:
-    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
-    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
-
-
-@pytest.fixture
 def place(request: pytest.FixtureRequest) -> Place:
     """Redis, unless the test is parametrized `everywhere`."""
     kind = getattr(request, "param", "redis")
     if kind == "redis":
         return on_redis(request.getfixturevalue("redis_server"))
     return on_rabbitmq(request.getfixturevalue("vhost"), kind)
+
+
+@pytest.fixture
+def celery_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
+    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
 
 
 @pytest.fixture

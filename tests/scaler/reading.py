@@ -18,7 +18,7 @@ def point(url_file: Path, url: str) -> None:
 
 def pointed_at(url_file: Path) -> str:
     """`host:port/database` of the test's redis-server."""
-    return url_file.read_text().strip().rpartition("@")[2]
+    return url_file.read_text().strip().removeprefix("redis://")
 
 
 async def read(broker: BrokerByUrl, *queues: str) -> Backlog:

@@ -165,7 +165,6 @@ async def test_huge_length_is_a_number(url_file: Path) -> None:
 async def test_password_is_needed_wrong_rotated_and_never_told(url_file: Path, redis: Redis) -> None:
     """A Secret that changes is read again without a restart, and no sentence holds what is in it."""
     base = pointed_at(url_file)
-    point(url_file, f"redis://{base}")
     reader = BrokerByUrl(UrlFile(url_file), Layout())
     await read(reader, "sums")
     redis.config_set("requirepass", "s3cret-marker")

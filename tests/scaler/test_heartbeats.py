@@ -27,7 +27,7 @@ EVENT = {"type": "worker-heartbeat", "hostname": "a@test", "active": 1, "process
 @pytest.fixture
 def link(redis_server: RedisServer, tmp_path: Path) -> Link:
     url_file = tmp_path / "url"
-    url_file.write_text(redis_server.scaler_url)
+    url_file.write_text(redis_server.url)
     return Link(url_file=UrlFile(url_file), name="test")
 
 

@@ -29,7 +29,7 @@ REPLIES = "celery-fleet.test.reply.celery.pidbox"
 @pytest.fixture
 def link(redis_server: RedisServer, tmp_path: Path) -> Link:
     url_file = tmp_path / "url"
-    url_file.write_text(redis_server.scaler_url)
+    url_file.write_text(redis_server.url)
     return Link(url_file=UrlFile(url_file), name="test")
 
 
