@@ -39,7 +39,7 @@ class Backends(Doors):
         "string",
         REDIS,
         "Where results go. `redis` is the broker's own Redis, or one beside another broker. `postgresql` "
-        "needs SQLAlchemy and psycopg2 in the workers' image (`celery[sqlalchemy] psycopg2-binary`). "
+        "needs SQLAlchemy and its driver in the workers' image (`celery[sqlalchemy] psycopg[binary]`). "
         "`external` is one of yours, which resultBackendUrl or resultBackendSecret names. `none` keeps no "
         "results: tasks run, `get()` and chords do not work.",
         choices=(REDIS, POSTGRESQL, EXTERNAL, NONE),

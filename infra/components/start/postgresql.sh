@@ -46,13 +46,15 @@ WHERE roleid = 'celery_results'::regrole AND rolname <> :'user';
 END
 }
 
+# A further change within the overlap begins it anew, for all that are former then.
+due() { [ -s "$until" ] && [ "$(cut -d ' ' -f 1 "$until")" -le "$(date +%s)" ]; }
 retire() {
-    gone=$(former)
+    gone=$(former) user=$(cat "$CREDENTIALS/username" 2>/dev/null || echo celery)
     if [ -z "$gone" ]; then
         rm -f "$until"
-    elif [ ! -s "$until" ]; then
-        echo $(($(date +%s) + $(overlap))) >"$until"
-    elif [ "$(cat "$until")" -le "$(date +%s)" ]; then
+    elif [ "$(cut -d ' ' -f 2 "$until" 2>/dev/null)" != "$user" ]; then
+        echo "$(($(date +%s) + $(overlap))) $user" >"$until"
+    elif due; then
         for name in $gone; do
             echo "DROP OWNED BY :\"name\"; DROP ROLE :\"name\";" | sql --dbname=celery --set=name="$name"
         done
@@ -74,7 +76,7 @@ watch() {
             else
                 echo "celery-fleet: PostgreSQL did not take the user: $answer"
             fi
-        elif [ -s "$until" ] && [ "$(cat "$until")" -le "$(date +%s)" ]; then
+        elif due; then
             retire
         fi
         sleep "${LOOK_SECONDS:-5}"

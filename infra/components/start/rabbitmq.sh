@@ -46,13 +46,15 @@ former() {
     done
 }
 
+# A further change within the overlap begins it anew, for all that are former then.
+due() { [ -s "$until" ] && [ "$(cut -d ' ' -f 1 "$until")" -le "$(date +%s)" ]; }
 retire() {
     gone=$(former)
     if [ -z "$gone" ]; then
         rm -f "$until"
-    elif [ ! -s "$until" ]; then
-        echo $(($(date +%s) + $(overlap))) >"$until"
-    elif [ "$(cat "$until")" -le "$(date +%s)" ]; then
+    elif [ "$(cut -d ' ' -f 2- "$until" 2>/dev/null)" != "$workers $scaler" ]; then
+        echo "$(($(date +%s) + $(overlap))) $workers $scaler" >"$until"
+    elif due; then
         for name in $gone; do
             rabbitmqctl --quiet delete_user "$name"
         done
@@ -81,7 +83,7 @@ watch() {
             else
                 echo "celery-fleet: RabbitMQ did not take the users: $answer"
             fi
-        elif [ -s "$until" ] && [ "$(cat "$until")" -le "$(date +%s)" ]; then
+        elif due; then
             retire
         fi
     done
