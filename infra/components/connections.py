@@ -6,6 +6,7 @@ sample app take it; the scaler, which knows the broker alone and by a user of it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from infra.components.pod_baseline import Manifest
 from infra.components.result_backend import ResultBackend
 from infra.settings import Settings
 from infra.settings.backends import REDIS
+from infra.settings.delivery import transport_options
+from scaler.contract import Env
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,4 +55,10 @@ class Connections:
     def of_flower(self) -> list[Manifest]:
         """Flower's image knows no databases, and its page needs no results: it shows what workers tell."""
         redis = self.settings.result_backend == REDIS
-        return [*self.broker.environment, *(self.results.environment if redis else []), *self.of_own_images]
+        options = json.dumps(transport_options(self.settings), sort_keys=True)
+        return [
+            *self.broker.environment,
+            *(self.results.environment if redis else []),
+            *self.of_own_images,
+            {"name": Env.BROKER_TRANSPORT_OPTIONS.value, "value": options},
+        ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +62,7 @@ HOLD: tuple[Callable[[list[Recorded]], None], ...] = (
     program_tests.test_pulumi_gives_workers_their_grace_period_to_leave,
     program_tests.test_the_definition_stays_when_the_last_stack_goes,
 )
+ROOT = Path(__file__).parents[2]
 SERVERS = {"redis", "rabbitmq", "postgresql"}
 
 
@@ -270,6 +275,28 @@ def test_authorities_of_ones_own_reach_everybody_who_speaks_to_the_broker() -> N
         'broker.use_ssl=(dict){"ca_certs": "/etc/celery-fleet/broker-ca/ca.crt", "cert_reqs": 2, '
         '"server_hostname": null}'
     )
+
+
+def test_flower_takes_the_apps_transport_options() -> None:
+    """Without the master's name it could not ask the Sentinels, and would see no worker."""
+    options = {"master_name": "mymaster", "global_keyprefix": "shop."}
+    choice = {
+        **EXTERNAL_SECRETS,
+        "brokerTransportOptions": json.dumps(options),
+        "sampleApp": "false",
+    }
+    told = environment(deployments(record(chosen(choice)))["flower"])
+
+    ask = "import celery, json; print(json.dumps(celery.current_app.conf.broker_transport_options))"
+    name = Env.BROKER_TRANSPORT_OPTIONS.value
+    said = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={name: told[name], "PYTHONPATH": str(ROOT / "flower")},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert json.loads(said) == options
 
 
 @pytest.mark.parametrize(
