@@ -23,6 +23,11 @@ CURES: Final[Mapping[str, str]] = {
     Ready.DEPLOYMENT_NOT_FOUND: "`pulumi refresh`, then `pulumi up`, makes a removed Deployment again.",
     Ready.BROKER_UNREACHABLE: "See whether the broker runs and whether a NetworkPolicy lets the scaler in.",
     Ready.BROKER_REFUSED: "The broker's Secret must hold the password that the broker was started with.",
+    Ready.BROKER_URL_INVALID: "The Secret's `url` must begin with redis, rediss, sentinel, amqp or amqps.",
+    Ready.BROKER_NOT_TRUSTED: "Name the authorities of the broker's certificate: pulumi config set brokerCa.",
+    Ready.VHOST_NOT_FOUND: "Make the vhost on the broker, or correct the path of its URL.",
+    Ready.QUEUE_NOT_FOUND: "See whether the workers use this vhost, and consume by this name.",
+    Ready.MANAGEMENT_UNAVAILABLE: "Start rabbitmq_management, let the scaler in, or take out management-url.",
     Ready.FORBIDDEN: "`pulumi up` restores the scaler's Role; a policy engine may have changed it.",
     Ready.OTHER_SCALER: "One scaler per namespace: remove the other, or give this stack its own namespace.",
 }

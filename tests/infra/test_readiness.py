@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.live.readiness import Done, Failed, Memory, Verdict, Waiting, assess
+from infra.live.readiness import CURES, Done, Failed, Memory, Verdict, Waiting, assess
 from infra.live.sightings import CelerySeen, ContainerSeen, DeploymentSeen, PodSeen, Seen
 from infra.live.trouble import Limits
 from scaler.contract import SCALER_NAME, Ready
@@ -320,3 +320,16 @@ def test_memory_forgets_what_is_over() -> None:
     verdict, memory = assess(seen(RUNNING), memory, LIMITS, 16)
 
     assert (verdict, memory) == (Done(), Memory(started=0))
+
+
+BY_ITSELF = {Ready.WATCHING, Ready.BROKER_NOT_READY, Ready.BROKER_UNREADABLE}
+"""What is well, what time mends, and what only the object's own sentence can explain."""
+
+
+@pytest.mark.parametrize("reason", sorted(set(Ready) - BY_ITSELF))
+def test_every_reason_of_the_scaler_comes_with_what_to_do(reason: Ready) -> None:
+    failing = seen(SCALER, celeries=[celery(ready="False", reason=reason, message="why")])
+    verdict = verdict_at(0 if reason is Ready.INVALID_SPEC else 60, (0, failing))
+
+    assert isinstance(verdict, Failed)
+    assert f"{reason}: why. {CURES[reason]}" in verdict.message
