@@ -1,4 +1,4 @@
-"""Owns the choice of the page: `python -m demo.transcripts ordinary_life | destroy`."""
+"""Owns the choice of the page: `python -m demo.transcripts ordinary_life | destroy | rotation`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from demo.commands import DemoError
-from demo.transcripts import destroy, ordinary_life
+from demo.transcripts import destroy, ordinary_life, rotation
 from demo.transcripts.page import Page, open_page
 
-STORIES = {"ordinary_life": ordinary_life, "destroy": destroy}
+STORIES = {"ordinary_life": ordinary_life, "destroy": destroy, "rotation": rotation}
 
 
 def main() -> int:

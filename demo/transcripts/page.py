@@ -13,7 +13,7 @@ import secrets
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +86,10 @@ class Page:
     def same(self, what: str, before: str, after: str) -> None:
         self.expect(before == after, f"{what} stay the same:\n{before}\n{after}")
 
+    def export(self, stack: str) -> str:
+        """The stack's state, not shown."""
+        return self._run(["pulumi", "stack", "export", "--stack", stack])
+
     def remove(self, stack: str) -> None:
         """Whatever is left of it where a story ended early; not shown."""
         file = self.project / "stacks" / f"Pulumi.{stack}.yaml"
@@ -153,9 +157,9 @@ def _copy(project: Path) -> None:
     (project / ".venv").symlink_to(ROOT / ".venv")
 
 
-def settings_here(page: Page) -> dict[str, str]:
+def settings_here(page: Page, servers: Collection[str] = ("redis",)) -> dict[str, str]:
     """What this cluster needs beside the committed `local`: where it is, and images that it has."""
-    built = images.build_and_load(page.cluster, os.environ.get("DEMO_REGISTRY", ""))
+    built = images.build_and_load(page.cluster, os.environ.get("DEMO_REGISTRY", ""), servers)
     return {
         "kubernetes:context": page.cluster.context,
         "kubernetes:kubeconfig": str(page.cluster.kubeconfig),
