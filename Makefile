@@ -19,7 +19,7 @@ test: check ## `make check`, then the tests: unit, program, cluster, end to end
 
 test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup
 
 check: venv ## format, lint, types, who may import whom
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
