@@ -15,7 +15,7 @@ down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DE
 
 test: check ## `make check`, then the tests: unit, program, cluster, end to end
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m pytest -m "not slow"
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages

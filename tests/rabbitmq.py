@@ -153,6 +153,10 @@ class Vhost:
     def url_of(self, user: str, password: str) -> str:
         return f"amqp://{user}:{password}@127.0.0.1:{self.server.ports['amqp']}/{self.name}"
 
+    def encrypted(self, scheme: str = "amqps", port: str = "amqps", host: str = "localhost") -> str:
+        """The scaler's URL at another port, by a name that the certificate has."""
+        return f"{scheme}://{SCALER}:{SCALER_PASSWORD}@{host}:{self.server.ports[port]}/{self.name}"
+
     @property
     def management_url(self) -> str:
         return f"http://{SCALER}:{SCALER_PASSWORD}@127.0.0.1:{self.server.ports['http']}/{self.name}"

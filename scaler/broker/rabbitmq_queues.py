@@ -5,7 +5,8 @@ kind answers from a table that its leader writes every `quorum_tick_interval`, 5
 it; where the leader has written nothing yet, RabbitMQ says 0 and 0. So for those
 
 1. what is ready is the answer to a passive declare, which asks the leader, where the user may ask;
-2. a figure of what workers hold is a bound for what they hold now, with what has left the queue since;
+2. a figure of what workers hold is a bound for what they hold now, with what has left the queue since; what
+   came and was taken within a table's age is in neither, and the workers themselves tell of it;
 3. none of it is believed to be 0 before it was seen to be 0, beside an unchanged queue, for as long as a
    figure can be old;
 4. a queue without a leader that is there is unknown. A passive declare says 0 of one, too.

@@ -172,3 +172,17 @@ def test_rights_are_within_one_namespace_and_touch_no_secret() -> None:
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "patch"]},
         {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
     ]
+
+
+def test_rights_in_a_broker_follow_the_apps_exchanges() -> None:
+    """Names are taken as they are: a dot in one is no pattern."""
+    permissions = contract.rabbitmq_permissions("my.app", "my-events")
+
+    assert permissions == {
+        "configure": r"^celery-fleet\.",
+        "write": r"^(celery-fleet\..*|my\.app\.pidbox)$",
+        "read": r"^(celery-fleet\..*|my-events)$",
+    }
+    assert "~*_kombu.binding.my-events ~*_kombu.binding_permanent.my-events" in contract.redis_rights(
+        "my-events"
+    )

@@ -1,10 +1,9 @@
-"""A RabbitMQ that is away, hung, closed or lying, or its management API: each is a reason, and no number."""
+"""A RabbitMQ that is away, hung or closed: each gives its reason, and no number."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import time
@@ -18,52 +17,29 @@ from amqp.exceptions import AccessRefused
 
 from scaler.broker.amqp_channel import ANSWER_SECONDS, CALL_SECONDS
 from scaler.broker.broker_by_url import BrokerByUrl
-from scaler.broker.redis_layout import Layout
-from scaler.broker.url import UrlFile
 from scaler.contract import OWN_PREFIX, Ready
-from scaler.pool.count import UNKNOWN, Count
-from scaler.workers.link import Command, ControlUnavailable, Link
-from scaler.workers.mailbox import Mailbox
+from scaler.pool.count import Count
+from scaler.workers.link import Command, ControlUnavailable
 from tests.conftest import free_port
-from tests.rabbitmq import SCALER, SCALER_PASSWORD, USER, Vhost
-from tests.scaler.reading import failure_of, read
-
-
-class Files:
-    """The mounted Secret, with what the scaler reads of it."""
-
-    def __init__(self, folder: Path, vhost: Vhost, ca_file: Path | None = None) -> None:
-        self.url, self.management = folder / "url", folder / "management-url"
-        self.url.write_text(vhost.scaler_url)
-        self.management.write_text(vhost.management_url)
-        self.broker = BrokerByUrl(
-            UrlFile(self.url, ca_file), Layout(), management=UrlFile(self.management, ca_file)
-        )
-
-    @property
-    def mailbox(self) -> Mailbox:
-        return Mailbox(Link(url_file=UrlFile(self.url), name="test"))
+from tests.rabbitmq import SCALER, SCALER_PASSWORD, Vhost
+from tests.scaler.reading import RabbitFiles, failure_of, read
 
 
 @pytest.fixture
-async def files(vhost: Vhost, tmp_path: Path) -> AsyncIterator[Files]:
+async def files(vhost: Vhost, tmp_path: Path) -> AsyncIterator[RabbitFiles]:
     vhost.declare("sums")
-    made = Files(tmp_path, vhost)
+    made = RabbitFiles(tmp_path, vhost)
     yield made
     await made.broker.close()
 
 
 @pytest.fixture
-async def trusting(vhost: Vhost, tmp_path: Path) -> AsyncIterator[Files]:
+async def trusting(vhost: Vhost, tmp_path: Path) -> AsyncIterator[RabbitFiles]:
     """With the CA that signed the server's certificate."""
     vhost.declare("sums")
-    made = Files(tmp_path, vhost, vhost.server.ca)
+    made = RabbitFiles(tmp_path, vhost, vhost.server.ca)
     yield made
     await made.broker.close()
-
-
-def encrypted(vhost: Vhost, scheme: str = "amqps", port: str = "amqps", host: str = "localhost") -> str:
-    return f"{scheme}://{SCALER}:{SCALER_PASSWORD}@{host}:{vhost.server.ports[port]}/{vhost.name}"
 
 
 @pytest.mark.parametrize(
@@ -103,14 +79,14 @@ def encrypted(vhost: Vhost, scheme: str = "amqps", port: str = "amqps", host: st
             id="no such host",
         ),
         pytest.param(
-            lambda vhost: encrypted(vhost, port="http", scheme="amqp"),
+            lambda vhost: vhost.encrypted(port="http", scheme="amqp"),
             Ready.BROKER_UNREACHABLE,
             "cannot be reached",
             id="a port that speaks HTTP",
         ),
-        pytest.param(encrypted, Ready.BROKER_NOT_TRUSTED, "name the CA", id="a CA that nobody knows"),
+        pytest.param(Vhost.encrypted, Ready.BROKER_NOT_TRUSTED, "name the CA", id="a CA that nobody knows"),
         pytest.param(
-            lambda vhost: encrypted(vhost, port="amqp"),
+            lambda vhost: vhost.encrypted(port="amqp"),
             Ready.BROKER_NOT_TRUSTED,
             "does this port speak it?",
             id="TLS at a port without",
@@ -118,7 +94,7 @@ def encrypted(vhost: Vhost, scheme: str = "amqps", port: str = "amqps", host: st
     ],
 )
 async def test_broker_of_no_use_is_a_reason_with_a_sentence(
-    files: Files, vhost: Vhost, url: Callable[[Vhost], str], reason: Ready, words: str
+    files: RabbitFiles, vhost: Vhost, url: Callable[[Vhost], str], reason: Ready, words: str
 ) -> None:
     """The management API alone is not enough: the workers could not be asked, nor queues declared."""
     files.url.write_text(url(vhost))
@@ -138,139 +114,20 @@ async def _known_or_not(broker: BrokerByUrl) -> Any:
     return failure
 
 
-async def test_tls_is_trusted_by_the_ca_that_is_given(trusting: Files, vhost: Vhost) -> None:
+async def test_tls_is_trusted_by_the_ca_that_is_given(trusting: RabbitFiles, vhost: Vhost) -> None:
     """For AMQP and for the management API; by a name that the certificate does not have it is not."""
-    trusting.url.write_text(encrypted(vhost))
-    trusting.management.write_text(encrypted(vhost, "https", "https"))
+    trusting.url.write_text(vhost.encrypted())
+    trusting.management.write_text(vhost.encrypted("https", "https"))
     backlog = await read(trusting.broker, "sums")
 
     assert backlog.failure(["sums"]) is None
     assert (backlog.queued(["sums"]), backlog.delivered_due(["sums"])) == (Count(0, 0), Count(0, 0))
-    trusting.url.write_text(encrypted(vhost, host="127.1"))
+    trusting.url.write_text(vhost.encrypted(host="127.1"))
     assert (await _known_or_not(trusting.broker)).reason is Ready.BROKER_NOT_TRUSTED
 
 
-async def test_management_api_over_tls_is_not_trusted_without_its_ca(files: Files, vhost: Vhost) -> None:
-    files.management.write_text(encrypted(vhost, "https", "https"))
-    backlog = await read(files.broker, "sums")
-    failure = backlog.failure(["sums"])
-
-    assert failure is not None
-    assert (failure.reason, "management API" in failure.sentence) == (Ready.BROKER_NOT_TRUSTED, True)
-
-
-@pytest.mark.parametrize(
-    ("url", "reason", "words"),
-    [
-        pytest.param(
-            lambda vhost: vhost.management_url.replace(SCALER_PASSWORD, "pw-marker"),
-            Ready.BROKER_REFUSED,
-            "the tag monitoring",
-            id="a wrong password",
-        ),
-        pytest.param(
-            lambda vhost: vhost.management_url.replace(f"{SCALER}:{SCALER_PASSWORD}", f"{USER}:celery-pw"),
-            Ready.BROKER_REFUSED,
-            "the tag monitoring",
-            id="a user without the tag",
-        ),
-        pytest.param(
-            lambda vhost: f"{vhost.management_url}-none",
-            Ready.VHOST_NOT_FOUND,
-            "correct the URL's path",
-            id="no such vhost",
-        ),
-        pytest.param(
-            lambda _: f"http://u:pw-marker@127.0.0.1:{free_port()}",
-            Ready.MANAGEMENT_UNAVAILABLE,
-            "rabbitmq_management",
-            id="nobody listens",
-        ),
-        pytest.param(
-            lambda vhost: f"http://u:pw-marker@127.0.0.1:{vhost.server.ports['amqp']}",
-            Ready.MANAGEMENT_UNAVAILABLE,
-            "so no worker is removed",
-            id="a port that speaks AMQP",
-        ),
-        pytest.param(
-            lambda _: "amqp://u:pw-marker@h",
-            Ready.MANAGEMENT_UNAVAILABLE,
-            "must have the form",
-            id="no such URL",
-        ),
-    ],
-)
-async def test_without_an_api_that_should_be_there_lengths_are_known_and_the_gap_is_told(
-    files: Files, vhost: Vhost, url: Callable[[Vhost], str], reason: Ready, words: str
-) -> None:
-    """The pool may grow; what workers hold is unknown, and why is the reason of the condition."""
-    files.management.write_text(url(vhost))
-    backlog = await read(files.broker, "sums")
-    failure = backlog.failure(["sums"])
-
-    assert (backlog.queued(["sums"]), backlog.delivered_due(["sums"])) == (Count(0, 0), UNKNOWN)
-    assert failure is not None
-    assert (failure.reason, words in failure.sentence) == (reason, True), failure.sentence
-    assert "marker" not in failure.sentence
-
-
-ROW = {
-    "name": "sums",
-    "type": "classic",
-    "state": "running",
-    "messages_ready": 3,
-    "messages_unacknowledged": 1,
-}
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "reason"),
-    [
-        pytest.param(200, "no JSON", Ready.BROKER_UNREADABLE, id="no JSON"),
-        pytest.param(200, '{"error": "x"}', Ready.BROKER_UNREADABLE, id="no list"),
-        pytest.param(200, json.dumps([ROW | {"messages_ready": "3"}]), Ready.BROKER_UNREADABLE, id="a text"),
-        pytest.param(200, json.dumps([ROW | {"messages_ready": 3.5}]), Ready.BROKER_UNREADABLE, id="a part"),
-        pytest.param(200, json.dumps([ROW | {"messages_ready": -1}]), Ready.BROKER_NOT_READY, id="below 0"),
-        pytest.param(200, json.dumps([ROW | {"state": "crashed"}]), Ready.BROKER_NOT_READY, id="a crash"),
-        pytest.param(200, '[{"name": "sums"}]', Ready.BROKER_NOT_READY, id="no figures"),
-        pytest.param(503, "", Ready.MANAGEMENT_UNAVAILABLE, id="not ready"),
-        pytest.param(302, "", Ready.MANAGEMENT_UNAVAILABLE, id="elsewhere"),
-    ],
-)
-async def test_useless_answer_of_the_api_is_no_number(
-    files: Files, status: int, body: str, reason: Ready
-) -> None:
-    async with _answering(status, body) as url:
-        files.management.write_text(url)
-        backlog = await read(files.broker, "sums")
-        failure = backlog.failure(["sums"])
-
-    assert backlog.delivered_due(["sums"]) == UNKNOWN
-    assert failure is not None
-    assert failure.reason is reason
-    await files.broker.close()
-
-
-@contextlib.asynccontextmanager
-async def _answering(status: int, body: str) -> AsyncIterator[str]:
-    """An API that answers everything with this."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        head = (
-            f"HTTP/1.1 {status} x\r\nContent-Length: {len(body)}\r\nLocation: /\r\nConnection: close\r\n\r\n"
-        )
-        writer.write(f"{head}{body}".encode())
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield f"http://u:p@127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
 @pytest.mark.parametrize("part", ["broker", "management"])
-async def test_black_hole_ends_in_time(files: Files, part: str) -> None:
+async def test_black_hole_ends_in_time(files: RabbitFiles, part: str) -> None:
     """A server that takes the connection and never answers."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -288,7 +145,7 @@ async def test_black_hole_ends_in_time(files: Files, part: str) -> None:
     assert time.monotonic() - begin < ANSWER_SECONDS + CALL_SECONDS
 
 
-async def test_stopped_process_is_unreachable_and_comes_back(files: Files, vhost: Vhost) -> None:
+async def test_stopped_process_is_unreachable_and_comes_back(files: RabbitFiles, vhost: Vhost) -> None:
     """A RabbitMQ that hangs with its connections open is told from one that is idle."""
     await read(files.broker, "sums")
     vhost.server.server.signal(signal.SIGSTOP)
@@ -313,7 +170,7 @@ async def test_stopped_process_is_unreachable_and_comes_back(files: Files, vhost
     assert backlog.queued(["sums"]) == Count(0, 0)
 
 
-async def test_rotated_password_needs_no_restart(files: Files, vhost: Vhost) -> None:
+async def test_rotated_password_needs_no_restart(files: RabbitFiles, vhost: Vhost) -> None:
     """The next tick after the files changed goes by what they say: here another user, with no rights."""
     assert (await read(files.broker, "sums")).failure(["sums"]) is None
     vhost.server.api("PUT", "users/next", {"password": "rotated", "tags": "monitoring"})

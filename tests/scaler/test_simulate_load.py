@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from scaler.pool.count import UNKNOWN
+from scaler.pool.count import UNKNOWN, Count
 from scaler.recording import Beat, Recording, Seen, Tick
 from scaler.simulate.contender import contender_of
 from scaler.simulate.load import KINDS, Load, made
@@ -108,6 +108,26 @@ def test_a_recording_gives_the_load_back(text: str, late: bool) -> None:
     assert len(arrivals) == len(truth.arrivals)
     assert max(abs(a - b) for a, b in zip(arrivals, truth.arrivals, strict=True)) <= 4
     assert found.load.services[0] == pytest.approx(statistics.mean(truth.services), rel=0.1)
+
+
+def test_a_recording_of_rabbitmq_gives_the_load_back() -> None:
+    """It tells how many messages workers hold at most, and not what of that is due."""
+    truth = later(made("square:rate=6,seconds=300,period=100,service=0.6", 3))
+    told = [
+        tick(
+            each.at - EPOCH,
+            each.observation.queued,
+            Count(0, each.observation.unacked.high),
+            replicas=each.observation.spec_replicas,
+            seen=each.seen,
+        )
+        for each in record_of(truth, late=True).ticks["sums"]
+        if each.observation is not None
+    ]
+
+    found = recorded(recording_of(told), None)
+
+    assert len(found.load.arrivals) == len(truth.arrivals)
 
 
 def test_what_is_replayed_takes_as_long_as_what_was_recorded() -> None:
