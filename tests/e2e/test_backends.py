@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import FOUND
 from tests.e2e import scenes
 from tests.e2e.conftest import NewStack
 from tests.e2e.scenes import BREATHING, Outcome
@@ -66,13 +67,12 @@ def test_nothing_that_the_system_does_ends_a_task_on_rabbitmq(
     new_stack: NewStack,
     act: Callable[[Stack], Outcome],
     queue_type: str,
-    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
     stack = new_stack(**{**BREATHING, **RABBITMQ_POSTGRESQL, "queueType": queue_type})
 
     outcome = act(stack)
 
-    with capsys.disabled():
-        print(f"\n{queue_type}: {outcome}")
+    record_property(FOUND, f"{queue_type}: {outcome}")
     assert outcome.falls
     assert outcome.verdict.clean, outcome.verdict

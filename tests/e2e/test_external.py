@@ -12,6 +12,7 @@ import pytest
 from demo.cluster import Cluster
 from demo.images import Built
 from infra.components import external
+from tests.conftest import FOUND
 from tests.e2e.conftest import NewStack, Stacks
 from tests.e2e.elsewhere import MASTER_NAME, PASSWORD, REPLICA, USER, Elsewhere
 from tests.e2e.ledger import judge, of_batch, published_in
@@ -120,7 +121,7 @@ def test_why_a_broker_cannot_be_used_is_said_within_a_minute(
 
 
 def test_a_failover_is_followed_and_what_it_loses_is_counted(
-    new_stack: NewStack, elsewhere: Elsewhere, capsys: pytest.CaptureFixture[str]
+    new_stack: NewStack, elsewhere: Elsewhere, record_property: Callable[[str, object], None]
 ) -> None:
     """Replication is asynchronous, so Redis may lose what it has just taken: the loss is printed, and judged
     only by this, that the fleet goes on and every task of afterwards finishes."""
@@ -149,6 +150,5 @@ def test_a_failover_is_followed_and_what_it_loses_is_counted(
     before, after = (
         judge(published_in(entries, batch), of_batch(entries, batch)) for batch in ("before", "after")
     )
-    with capsys.disabled():
-        print(f"\nSentinel failover after {failed_over:.0f} s: before {before}; after {after}")
+    record_property(FOUND, f"Sentinel failover after {failed_over:.0f} s: before {before}; after {after}")
     assert not after.lost

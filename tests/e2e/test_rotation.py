@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from infra.components.credentials import BROKER_MARK, MARK, RESULTS_MARK, passwo
 from infra.manifests import configuration
 from infra.rotation import RotationProvider
 from infra.settings import load
+from tests.conftest import FOUND
 from tests.e2e.conftest import NewStack
 from tests.e2e.course import followed
 from tests.e2e.ledger import judge, published_in
@@ -45,7 +46,7 @@ BACKENDS = {
 
 @pytest.mark.parametrize("server", BACKENDS)
 def test_a_new_password_loses_no_task_and_the_old_one_ends(
-    new_stack: NewStack, server: str, capsys: pytest.CaptureFixture[str]
+    new_stack: NewStack, server: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The scaler and the servers are the same pods afterwards; no password shows anywhere."""
     stack = new_stack(**{**ROLLING, **BACKENDS[server]})
@@ -72,8 +73,8 @@ def test_a_new_password_loses_no_task_and_the_old_one_ends(
     assert pods_of(stack, BACKENDS[server].values()) == servers
     entries = stack.ledger()
     verdict = judge(published_in(entries), entries)
-    with capsys.disabled():
-        print(f"\nrotation of {server} under load: {verdict}; the scaler read again after {took:.0f} s")
+    found = f"rotation of {server} under load: {verdict}; the scaler read again after {took:.0f} s"
+    record_property(FOUND, found)
     assert verdict.clean, verdict
     shows_nowhere(stack, {*old.values(), *new.values()})
 
