@@ -11,11 +11,19 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.components import broker, result_backend
-from infra.components.credentials import BROKER_MARK, MARK, RESULTS_MARK, password_mark
+from infra.components.credentials import (
+    BROKER_MARK,
+    MARK,
+    PASSWORD,
+    RESULTS_MARK,
+    SCALER_PASSWORD,
+    password_mark,
+)
 from infra.manifests import configuration
 from infra.rotation import RotationProvider
 from infra.settings import load
@@ -51,7 +59,7 @@ def test_a_new_password_loses_no_task_and_the_old_one_ends(
     """The scaler and the servers are the same pods afterwards; no password shows anywhere."""
     stack = new_stack(**{**ROLLING, **BACKENDS[server]})
     scaler, servers = stack.scaler_pods(), pods_of(stack, BACKENDS[server].values())
-    old = opened_by(stack)
+    old, everything = opens_broker(stack), passwords_of(stack)
     with followed(stack.cluster, stack.namespace, POOL) as course:
         LOAD.order(stack, LOAD.high, "old")
         stack.wait(lambda: len(course.now.living) == MOST, "four workers", 60)
@@ -76,17 +84,24 @@ def test_a_new_password_loses_no_task_and_the_old_one_ends(
     found = f"rotation of {server} under load: {verdict}; the scaler read again after {took:.0f} s"
     record_property(FOUND, found)
     assert verdict.clean, verdict
-    shows_nowhere(stack, {*old.values(), *new.values()})
+    shows_nowhere(stack, everything | passwords_of(stack))
 
 
-def opened_by(stack: Stack) -> dict[str, str]:
-    """The passwords of the stack's Secrets, by user."""
-    found = {}
-    for secret in stack.get("secrets")["items"]:
-        texts = {key: base64.b64decode(text).decode() for key, text in secret.get("data", {}).items()}
-        if "password" in texts:
-            found[texts.get("username", "default")] = texts["password"]
-    return found
+def texts_of(secret: Mapping[str, Any]) -> dict[str, str]:
+    return {key: base64.b64decode(text).decode() for key, text in secret.get("data", {}).items()}
+
+
+def opens_broker(stack: Stack) -> dict[str, str]:
+    """The password of the broker's clients, by user."""
+    texts = texts_of(stack.get("secret", broker.SECRET))
+    return {texts.get("username", "default"): texts["password"]}
+
+
+def passwords_of(stack: Stack) -> set[str]:
+    """All of the stack's Secrets."""
+    keys = (PASSWORD, SCALER_PASSWORD)
+    found = [texts_of(secret) for secret in stack.get("secrets")["items"]]
+    return {texts[key] for texts in found for key in keys if key in texts}
 
 
 def rotate(stack: Stack, server: str) -> dict[str, str]:
@@ -110,8 +125,7 @@ def rotate(stack: Stack, server: str) -> dict[str, str]:
         stack.kubectl("patch", "deployment", name, "--type=merge", f"--patch={patch}")
     for name in readers:
         stack.kubectl("rollout", "status", f"deployment/{name}", "--timeout=400s", seconds=410)
-    user = broker.opened(declared, password, scalers).get("username", "default")
-    return {user: password}
+    return opens_broker(stack)
 
 
 def change(stack: Stack, name: str, texts: Mapping[str, str]) -> None:
