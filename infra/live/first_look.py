@@ -22,6 +22,7 @@ from infra.live.given import Given
 from infra.live.kubeconfig import NoCluster
 from infra.live.preflight import NEEDED_RIGHTS
 from infra.settings import Settings
+from infra.settings.backend_rules import images_needed
 from infra.settings.delivery import keeps_data
 from scaler import contract
 
@@ -117,7 +118,8 @@ def _rights(settings: Settings, live: Live) -> Iterator[str]:
     """Once the stack is there, a right that lacks shows with the one object that needs it."""
     namespaces = [("create", "", "namespaces")] if settings.create_namespace else []
     claims = [("create", "", "persistentvolumeclaims")] if keeps_data(settings) else []
-    denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims])
+    scripts = [("create", "", "configmaps")] if images_needed(settings) else []
+    denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims, *scripts])
     if denied:
         yield (
             f"{live.description} does not let you {', '.join(denied)} in namespace {settings.namespace}. "

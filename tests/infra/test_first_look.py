@@ -130,13 +130,15 @@ def test_rights_that_lack_are_named() -> None:
         *NEEDED_RIGHTS,
         ("create", "", "namespaces"),
         ("create", "", "persistentvolumeclaims"),
+        ("create", "", "configmaps"),
     }
 
 
 def test_rights_that_the_stack_does_not_need_are_not_asked_for() -> None:
-    live = FakeCluster(namespace={})
+    """A broker of somebody else's needs neither a volume nor a start script."""
+    live = FakeCluster(namespace={}, secrets=REACHED, config_maps=TRUSTED)
 
-    assert refusals(live, stack="local", namespace="shop", createNamespace="false") == []
+    assert refusals(live, **EXTERNAL) == []
     assert set(live.asked) == set(NEEDED_RIGHTS)
 
 
