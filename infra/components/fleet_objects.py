@@ -46,12 +46,14 @@ class FleetObjects(pulumi.ComponentResource):
         settings = args.settings
         needed = [_definition(name, self)] if args.own_crd else []
         specs = {pool.name: celery_spec(settings, pool) for pool in settings.pools}
+        paths = {pool.name: pool.settings_path for pool in settings.pools}
         for pool, spec in specs.items():
             identity = Identity(stack=settings.stack, name="celery", component="pool", pool=pool)
             metadata: Any = {
                 "name": pool,
                 "namespace": settings.namespace,
                 "labels": identity.labels,
+                "annotations": {contract.SETTINGS_ANNOTATION: paths[pool]},
             }
             apiextensions.CustomResource(
                 f"{name}-{pool}",

@@ -81,7 +81,8 @@ def load(configuration: Configuration | None = None) -> Settings:
         own = values_of(overrides, POOL_SETTINGS, Place(name), problems)
         inherited = {field: getattr(defaults, field) for field in POOL_SETTINGS}
         made = object_name(name)
-        pools.append(Pool(**{**inherited, **own, "name": made}))
+        path = Place(name).key("").removesuffix(".")
+        pools.append(Pool(**{**inherited, **own, "name": made, "settings_path": path}))
         places[made] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
         places[made]["name"] = Place(name)
     for pool in pools:

@@ -46,6 +46,8 @@ class Followed:
     policy: Policy | None
     report: Report
     deployment: Deployment | None
+    settings: str | None = None
+    """Where the stack's configuration has its settings (`scaler.contract.SETTINGS_ANNOTATION`)."""
     track: Track = field(default_factory=Track)
     logbook: Logbook = field(default_factory=Logbook)
     judged: bool = False
@@ -84,6 +86,7 @@ class Board:
         if followed is None:
             followed = self.pools[pool.name] = Followed(pool.name, pool.policy, report, deployment)
         followed.policy, followed.report, followed.deployment = pool.policy, report, deployment
+        followed.settings = pool.celery.settings
         followed.judged = True
 
     def scaled(self, pool: Pool, before: int, after: int) -> None:

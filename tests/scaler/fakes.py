@@ -103,6 +103,7 @@ class FakeCluster:
             policy=policy_of(wanted),
             invalid=None,
             stored_status=self.statuses.get(name, {}),
+            settings=f"pools.{name}",
         )
         return self.celeries[name]
 
