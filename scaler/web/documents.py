@@ -118,7 +118,7 @@ def pool(board: Board, links: Links, followed: Followed, *, since: float | None 
             ),
         },
         "log": followed.logbook.since(since),
-        "history": followed.track.since(since),
+        "history": {**followed.track.since(since), "scaled": followed.marks.since(since)},
     }
 
 

@@ -154,6 +154,29 @@ async def test_the_log_holds_decisions_that_changed_something() -> None:
     ]
 
 
+async def test_the_hour_has_all_its_scalings_though_the_log_has_not() -> None:
+    """With many pools a log keeps four entries of each; the chart promises the hour."""
+    shown = Shown()
+    for number in range(1000):
+        shown.cluster.add(f"pool-{number}", behavior=AT_ONCE)
+    for number in range(2 * LEAST_ENTRIES):
+        shown.broker.lengths["pool-0"] = 200 + 100 * number
+        await shown.tick()
+    found = pool(shown, "pool-0")
+
+    assert len(found["log"]) == LEAST_ENTRIES
+    assert found["history"]["scaled"] == {
+        "at": [AT + 4 + 2 * number for number in range(2 * LEAST_ENTRIES - 1)],
+        "from": list(range(2, 9)),
+        "to": list(range(3, 10)),
+    }
+    assert pool(shown, "pool-0", since=AT + 14)["history"]["scaled"] == {
+        "at": [AT + 16],
+        "from": [8],
+        "to": [9],
+    }
+
+
 @pytest.mark.parametrize(
     ("pools", "most"),
     [pytest.param(1, MOST_ENTRIES, id="one pool"), pytest.param(900, LEAST_ENTRIES, id="many pools")],
