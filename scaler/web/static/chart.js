@@ -41,7 +41,6 @@ export class Chart {
     this.scaled = this.scaled.filter((mark) => mark.at > points.until - seconds);
     this.marks = pool.mode === "shadow" ? wishes(points) : this.scaled;
     this.marked.textContent = pool.mode === "shadow" ? "Would scale" : "Scaled";
-    this.place.dataset.marks = this.marks.length;
     this.bounds = [pool.minReplicas ?? 0, pool.maxReplicas ?? 1];
     this.seconds = seconds;
     if (this.plot) this.plot.setData(this.data());
