@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from tests.scaler.samples import AT, policy, spec
 from tests.scaler.shown import Shown
 from tests.scaler.stage import AT_ONCE
 
+ROOT = Path(__file__).parents[2]
 NO_LINKS = Links()
 HEAD = {
     "namespace", "stack", "at", "tickSeconds", "pollSeconds", "nextPollAt", "staleAfterSeconds", "goodAt",
@@ -60,6 +63,34 @@ async def test_the_fields_are_these() -> None:
     assert [set(entry) for entry in found["log"]] == [ENTRY]
     assert set(found["pool"]["steps"][0]) == {"rule", "before", "after", "figures", "sentence"}
     assert set(found["broker"]) == {"up", "message", "readSeconds", "slowestReadSeconds"}
+
+
+def documented() -> dict[str, set[str]]:
+    """The words of docs/page.md's table: of the document, of a pool, and of what has a row of its own."""
+    found: dict[str, set[str]] = {"head": set(), "pool": set()}
+    table = (ROOT / "docs" / "page.md").read_text().partition("| field | meaning |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        _, fields, meaning, _ = line.split("|")
+        names = re.findall(r"`([^`]+)`", fields)
+        found["pool"] |= {name[1:] for name in names if name.startswith(".")}
+        found["head"] |= {name for name in names if not name.startswith(".")}
+        found[" ".join(names)] = set(re.findall(r"`(\w+)`", meaning))
+    return found
+
+
+async def test_the_page_s_table_has_every_field_and_no_other() -> None:
+    shown = Shown()
+    shown.cluster.add()
+    await shown.tick()
+    page, found = documented(), pool(shown)
+
+    assert page["head"] == HEAD | {"pools[]", "pool", "log", "history"}
+    assert page["pool"] == POOL | {"spark"}
+    assert page["log"] == ENTRY | {"from", "to"}
+    assert page["broker"] == set(found["broker"])
+    assert page["namespace stack links"] == {"links"} | set(found["links"])
+    assert page["history"] == set(found["history"]) | {"from", "to"}
+    assert page[".steps .commands"] == set(found["pool"]["steps"][0]) | set(found["pool"]["commands"][0])
 
 
 async def test_figures_are_those_of_the_tick() -> None:
