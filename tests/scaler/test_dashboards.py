@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from demo import metrics_page
+from scaler.contract import HTTP_PORT, SCALER_NAME
 from tests.scaler.shown import Shown
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,21 @@ def test_every_alert_is_tested_both_ways() -> None:
         if len(each["input_series"]) > 2
     }
     assert quiet | beside == names
+
+
+def test_docs_metrics_md_says_how_prometheus_gets_there(tmp_path: Path) -> None:
+    """A configuration that Prometheus takes, for the pod and the port of the scaler."""
+    block = metrics_page.PAGE.read_text().partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "prometheus.yaml"
+    discovery = "kubernetes_sd_configs: [{role: pod}]"
+    assert discovery in block
+    # Debian builds Prometheus without the discovery in Kubernetes: the rest is checked.
+    path.write_text(block.replace(discovery, "static_configs: [{targets: [scaler:8080]}]"))
+    (job,) = yaml.safe_load(block)["scrape_configs"]
+
+    assert "SUCCESS" in promtool("check", "config", str(path))
+    assert [rule.get("regex") for rule in job["relabel_configs"]] == [SCALER_NAME, str(HTTP_PORT), None]
+    assert job["relabel_configs"][-1]["target_label"] in ADDED
 
 
 async def test_docs_metrics_md_lists_them_all() -> None:

@@ -209,7 +209,10 @@ async def test_the_page_works_below_a_prefix(tmp_path: Path, kept: bool) -> None
 @pytest.mark.parametrize("address", ["/", "/pools/sums"])
 async def test_nothing_is_wider_than_a_phone(tmp_path: Path, address: str, width: int) -> None:
     shown = await busy()
-    async with at(shown, tmp_path, address, width=width) as (tab, _):
+    elsewhere = "https://elsewhere.example/"
+    links = Links(stack_name="production", stack=elsewhere, flower=elsewhere, grafana=elsewhere)
+    async with at(shown, tmp_path, address, links=links, width=width) as (tab, _):
+        await tab.until("document.getElementById('link-grafana') !== null")
         assert await tab.evaluate("innerWidth") == width
         page = "document.documentElement"
         assert await tab.evaluate(f"{page}.scrollWidth - {page}.clientWidth") == 0
