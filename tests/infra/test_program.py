@@ -295,6 +295,28 @@ def test_the_objects_say_what_the_workers_run(program: list[Recorded]) -> None:
         assert deployment["replicas"] == policy.min_replicas == spec["workerSpec"]["numOfWorkers"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "paths"),
+    [
+        pytest.param({}, {"default": ""}, id="the flat keys"),
+        pytest.param({"pools": '{"default": {}}'}, {"default": "pools.default"}, id="a pool named default"),
+        pytest.param(
+            {"pools": '{"mail_eu": {"queues": ["a"]}, "a.b": {"queues": ["b"]}}'},
+            {"mail-eu-208edf": "pools.mail_eu", "a-b-2e7336": 'pools["a.b"]'},
+            id="names that are no labels",
+        ),
+    ],
+)
+def test_the_objects_say_where_their_settings_are(overrides: dict[str, str], paths: dict[str, str]) -> None:
+    """The scaler's page shows the commands that change them."""
+    found = {
+        resource.inputs["metadata"]["name"]: resource.inputs["metadata"]["annotations"]
+        for resource in of_kind(record(settings("local", overrides)), "Celery")
+    }
+
+    assert found == {name: {"celeryproject.org/settings": path} for name, path in paths.items()}
+
+
 def test_the_redis_password_is_no_argument(program: list[Recorded]) -> None:
     """Arguments show in every process list of the node."""
     pod = dict(pods(program))["broker-deployment"]
