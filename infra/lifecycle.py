@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -35,7 +35,14 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from infra.live.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, declaration_of
+from infra.live.declaration import (
+    DRAIN_TIMEOUT_SECONDS,
+    Declaration,
+    OnDestroy,
+    declaration_of,
+    is_unknown,
+    known,
+)
 from infra.live.departure import NotEmpty, depart, given_up, number_of, policy_of
 from infra.live.preflight import other_cluster, refusals
 from infra.live.readiness import Done, Failed, Memory, Waiting, assess
@@ -49,6 +56,8 @@ __all__ = ["FleetLifecycle", "FleetLifecycleArgs", "LifecycleFailed"]
 
 POLL_SECONDS: Final = 1
 PROGRESS_SECONDS: Final = 10
+WHERE: Final = frozenset({"namespace", "context", "kubeconfig_path", "stack"})
+"""Without these there is no place to look at."""
 LOST_SECONDS: Final = 30
 """How long the API server may be away during a wait: a control plane's own restart takes that long."""
 
@@ -113,24 +122,25 @@ class LifecycleProvider(ResourceProvider):
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Runs at preview, before the first write, and again before the resource is made."""
-        if any(_unknown(value) for value in news.values()):
+        unknown = frozenset(key for key, value in news.items() if is_unknown(value))
+        if unknown & WHERE:
             return CheckResult(news, [])
         before = declaration_of(olds) if olds.get("stack") else None
-        wanted = declaration_of(news)
+        wanted = declaration_of(known(news))
         recorded = before.cluster_uid if before else ""
         try:
             with self._cluster(wanted) as cluster:
                 uid = cluster.uid()
                 if stranger := other_cluster(recorded, uid, cluster.description):
                     return CheckResult(news, [CheckFailure("context", stranger)])
-                found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster)]
+                found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster, unknown)]
         except LifecycleFailed as error:
             return CheckResult(news, [CheckFailure("context", str(error))])
         # An input from here on, though no one declares it: `check` gets old inputs, not old outputs.
         return CheckResult({**news, "cluster_uid": recorded or uid}, found)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        if any(_unknown(value) for value in news.values()):
+        if any(is_unknown(value) for value in news.values()):
             return DiffResult(changes=True, replaces=[])
         return DiffResult(changes=declaration_of(olds).updates(declaration_of(news)), replaces=[])
 
@@ -257,15 +267,6 @@ def _say(line: str) -> None:
     # The engine shows a plugin's standard output line by line; `pulumi.log` has no engine to talk to here.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _unknown(value: object) -> bool:
-    """At preview a property may hang on a resource that is not there yet."""
-    if isinstance(value, pulumi.output.Unknown):
-        return True
-    if isinstance(value, Mapping):
-        return any(_unknown(item) for item in value.values())
-    return isinstance(value, list) and any(_unknown(item) for item in value)
 
 
 class FleetLifecycle(Resource, module="celeryfleet", name="FleetLifecycle"):

@@ -1,8 +1,9 @@
 """What a stack declares to its lifecycle resource, as it comes back over the provider's wire.
 
 It owns the properties' names, their reading (whole numbers arrive as floats, pulumi/pulumi#13830; an
-older program's state may lack a key) and which of them make an update. It refuses nothing:
-`infra.settings` has checked the values, `infra.live.preflight` checks them against the cluster.
+older program's state may lack a key; at a preview some are not known yet) and which of them make an
+update. It refuses nothing: `infra.settings` has checked the values, `infra.live.preflight` checks them
+against the cluster.
 
 The names are stack state, as those in `infra.lifecycle` are.
 """
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+import pulumi
 
 UPDATING: Final = (
     "namespace",
@@ -27,6 +30,7 @@ UPDATING: Final = (
 """Properties whose change is an update. Not the timeouts of `up`, which say nothing about the fleet; not the
 kubeconfig's path, which is one machine's matter; not the schema's revision, which another stack raises."""
 
+NOT_MADE_YET: Final = "one that is not made yet"
 DRAIN_TIMEOUT_SECONDS: Final = 3600
 """For a state that an older program made."""
 
@@ -93,3 +97,22 @@ def declaration_of(properties: Mapping[str, Any]) -> Declaration:
         schema_revision=number("schema_revision", 1),
         cluster_uid=text("cluster_uid"),
     )
+
+
+def is_unknown(value: object) -> bool:
+    """At preview a property may hang on a resource that is not there yet."""
+    if isinstance(value, pulumi.output.Unknown):
+        return True
+    if isinstance(value, Mapping):
+        return any(is_unknown(item) for item in value.values())
+    return isinstance(value, list) and any(is_unknown(item) for item in value)
+
+
+def known(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is not known yet. A part of `broker` that hangs on a resource still to be made, as a
+    password that takes another's place, will be another than the recorded one."""
+    found = {key: value for key, value in properties.items() if not is_unknown(value)}
+    broker = properties.get("broker")
+    if isinstance(broker, Mapping):
+        found["broker"] = {key: NOT_MADE_YET if is_unknown(value) else value for key, value in broker.items()}
+    return found

@@ -2,7 +2,8 @@
 
 It owns the refusals that must come before the first write, each with its cure: no cluster, a context
 that is not there, rights that lack, a namespace that is another stack's or that somebody else made, a
-Secret that should be there and is not. It writes nothing; the requests are in `infra.live.cluster`.
+Secret that should be there and is not, another autoscaler of a pool. It writes nothing; the requests are
+in `infra.live.cluster`.
 
 `infra.lifecycle` asks more at the preview's end, when the declaration is complete (`infra.live.preflight`).
 Rendered manifests and tests skip all this by handing `deploy` a `FirstLook` of their own.
@@ -18,9 +19,10 @@ import pulumi
 
 from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
 from infra.live.kubeconfig import NoCluster
-from infra.live.preflight import NEEDED_RIGHTS
+from infra.live.preflight import NEEDED_RIGHTS, LiveWriters, other_writers
 from infra.settings import Settings
 from scaler import contract
+from scaler.contract import Mode
 
 STACK_LABEL = f"{contract.GROUP}/stack"
 """On the namespace that a stack made, with the stack's name."""
@@ -40,7 +42,7 @@ class FirstLook:
     """Of the live CRD; None where there is none."""
 
 
-class Live(Protocol):
+class Live(LiveWriters, Protocol):
     """The cluster, as far as the first look asks it."""
 
     description: str
@@ -97,6 +99,9 @@ def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
         (settings.flower_auth_secret, ("basic-auth",)),
     ):
         yield from _secret(live, namespace, name, keys) if name else ()
+    if labels is not None:
+        scaled = {contract.worker_deployment_name(p.name) for p in settings.pools if p.mode != Mode.SHADOW}
+        yield from other_writers(namespace, scaled, live)
 
 
 def _rights(settings: Settings, live: Live) -> Iterator[str]:

@@ -12,7 +12,7 @@ anything, in `infra.live.first_look`. Some is looked at in both: a lifecycle res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -35,7 +35,13 @@ NEEDED_RIGHTS: Final = (
 """(verb, group, resource) without which the first `up` would stop half-way."""
 
 
-class Live(Protocol):
+class LiveWriters(Protocol):
+    """The cluster, as far as it knows who writes replicas."""
+
+    def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
+
+
+class Live(LiveWriters, Protocol):
     """The cluster, as far as a preview asks it."""
 
     description: str
@@ -43,7 +49,6 @@ class Live(Protocol):
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
     def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
     def read_emptying(self, namespace: str, names: Iterable[str]) -> Sight: ...
 
 
@@ -54,14 +59,23 @@ class Refusal:
     reason: str
 
 
-def refusals(before: Declaration | None, wanted: Declaration, live: Live) -> Iterator[Refusal]:
-    """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet."""
+def refusals(
+    before: Declaration | None, wanted: Declaration, live: Live, unknown: frozenset[str] = frozenset()
+) -> Iterator[Refusal]:
+    """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet.
+
+    `unknown` names the properties that only an `up` will know: the rules about them are left out.
+    """
     if before is None:
         yield from _rights(wanted, live)
     yield from _other_stack(wanted, live)
-    yield from _newer_schema(wanted, live)
-    yield from _other_writers(wanted, live)
-    if before is not None:
+    if "schema_revision" not in unknown:
+        yield from _newer_schema(wanted, live)
+    if not unknown & {"deployments", "shadow"}:
+        scaled = set(wanted.deployments).difference(wanted.shadow)
+        for reason in other_writers(wanted.namespace, scaled, live):
+            yield Refusal("deployments", reason)
+    if before is not None and not unknown & {"celeries", "queues", "on_destroy"}:
         yield from _left_behind(before, wanted, live)
 
 
@@ -111,15 +125,15 @@ def _newer_schema(wanted: Declaration, live: Live) -> Iterator[Refusal]:
         )
 
 
-def _other_writers(wanted: Declaration, live: Live) -> Iterator[Refusal]:
-    for scaler in live.read_autoscalers(wanted.namespace):
-        if scaler.deployment in wanted.deployments and scaler.deployment not in wanted.shadow:
-            yield Refusal(
-                "deployments",
+def other_writers(namespace: str, deployments: Container[str], live: LiveWriters) -> Iterator[str]:
+    """Why the replicas of these Deployments are not the stack's alone."""
+    for scaler in live.read_autoscalers(namespace):
+        if scaler.deployment in deployments:
+            yield (
                 f"{scaler.kind} {scaler.name} scales Deployment {scaler.deployment} too: two writers of "
                 "replicas undo each other and kill running tasks. Remove it: kubectl delete "
-                f"{scaler.kind.lower()} {scaler.name} -n {wanted.namespace}, or watch beside it: set the "
-                f"pool's `mode` to {Mode.SHADOW}",
+                f"{scaler.kind.lower()} {scaler.name} -n {namespace}, or watch beside it: set the "
+                f"pool's `mode` to {Mode.SHADOW}"
             )
 
 

@@ -5,49 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from infra.lifecycle import LifecycleProvider
 from scaler.contract import CRD_NAME, SCALER_NAME, Ready
+from tests.infra.conftest import declared
 from tests.infra.provider_server import ProviderError, ProviderServer, Resource
-from tests.recorded_cluster import NAMESPACE, UID, WATCHING, RecordedCluster
+from tests.recorded_cluster import NAMESPACE, WATCHING, RecordedCluster
 
 GIVE_UP = "pulumi config set onDestroy discard"
 SCALE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/sample-app/scale"
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RecordedCluster]:
-    with RecordedCluster(tmp_path / "kubeconfig") as made:
-        made.replicas |= {SCALER_NAME: 1, "sample-app": 2}
-        made.report("web")
-        yield made
-
-
-def declared(**properties: Any) -> dict[str, Any]:
-    return {
-        "namespace": NAMESPACE,
-        "context": "",
-        "kubeconfig_path": "",
-        "stack": "test",
-        "deployments": [SCALER_NAME, "sample-app"],
-        "celeries": {"web": "1"},
-        "queues": {"web": "orders,mail"},
-        "broker": {"existingSecret": "", "redisPersistence": "default class"},
-        "producers": ["sample-app"],
-        "config_digest": "1",
-        "ready_timeout_seconds": 60,
-        "image_timeout_seconds": 60,
-        "drain_timeout_seconds": 600,
-        "on_destroy": "drain",
-        "schema_revision": 999,
-        "cluster_uid": UID,
-        **properties,
-    }
 
 
 def destroy(
@@ -246,89 +216,3 @@ def test_a_producer_that_may_not_be_stopped_is_named_and_the_drain_goes_on(clust
 
     assert failure == ""
     assert "Deployment sample-app goes on publishing while the queues empty" in said
-
-
-def check(cluster: RecordedCluster, **changes: Any) -> list[tuple[str, str]]:
-    environment = {"KUBECONFIG": str(cluster.kubeconfig)}
-    with ProviderServer(LifecycleProvider(), environment=environment) as server:
-        return server.check(declared(**changes), declared())[1]
-
-
-LEFT = "with tasks left: 4 queued, 0 unacked, 0 active."
-CHANGES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a pool removed": (
-        {"celeries": {}, "queues": {}},
-        "celeries",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Declare it",
-    ),
-    "a pool renamed": (
-        {"celeries": {"shop": "1"}, "queues": {"shop": "orders,mail"}},
-        "celeries",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Declare it",
-    ),
-    "a queue dropped": (
-        {"queues": {"web": "orders"}},
-        "queues",
-        f"pool web would give queue mail to nobody {LEFT} Keep it in pool web",
-    ),
-    "a queue moved": (
-        {"celeries": {"web": "2", "post": "1"}, "queues": {"web": "orders", "post": "mail"}},
-        "queues",
-        f"pool web would give queue mail to pool post {LEFT} Keep it in pool web",
-    ),
-    "another namespace": (
-        {"namespace": "elsewhere"},
-        "namespace",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Keep namespace {NAMESPACE}",
-    ),
-    "another broker": (
-        {"broker": {"existingSecret": "theirs", "redisPersistence": "default class"}},
-        "broker",
-        (
-            "pool web would not find its messages again (existingSecret changes from none to theirs) "
-            f"{LEFT} Keep it as it is"
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_that_would_leave_tasks_behind_is_refused_until_they_are_gone_or_given_up(
-    cluster: RecordedCluster, change: str
-) -> None:
-    changes, key, sentence = CHANGES[change]
-    cluster.report("web", queued=4)
-
-    ((blamed, reason),) = check(cluster, **changes)
-
-    assert blamed == key
-    cure = f"(kubectl get cel web -n {NAMESPACE}), or give its queued tasks up: {GIVE_UP}"
-    assert reason == f"{sentence} until it has drained {cure}"
-    assert check(cluster, **changes, on_destroy="discard") == []
-    cluster.report("web")
-    assert check(cluster, **changes) == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"queues": {"web": "mail,orders,more"}}, id="a queue added"),
-        pytest.param({"celeries": {"web": "2"}}, id="other limits"),
-        pytest.param({"broker": {}}, id="a program that does not say"),
-    ],
-)
-def test_a_change_that_leaves_nothing_behind_is_not_held_up(
-    cluster: RecordedCluster, changes: dict[str, Any]
-) -> None:
-    cluster.report("web", queued=4)
-
-    assert check(cluster, **changes) == []
-    assert cluster.looks == 0
-
-
-def test_a_pool_of_which_nobody_knows_is_not_let_go(cluster: RecordedCluster) -> None:
-    cluster.replicas[SCALER_NAME] = 0
-
-    ((_, reason),) = check(cluster, celeries={}, queues={})
-
-    assert "with nobody to say how many tasks are left: no pod of Deployment celery-fleet-scaler" in reason

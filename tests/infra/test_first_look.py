@@ -11,6 +11,7 @@ import pytest
 from infra.live import first_look
 from infra.live.first_look import CannotStart, FirstLook, refusals_of
 from infra.live.preflight import NEEDED_RIGHTS
+from infra.live.sightings import Autoscaler
 from tests.infra.conftest import settings
 
 
@@ -22,6 +23,7 @@ class FakeCluster:
     stack: str = ""
     namespace: Mapping[str, str] | None = None
     secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    autoscalers: tuple[Autoscaler, ...] = ()
     denied: tuple[str, ...] = ()
     asked: list[tuple[str, str, str]] = field(default_factory=list)
 
@@ -42,6 +44,10 @@ class FakeCluster:
     def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None:
         assert namespace
         return self.secrets.get(name)
+
+    def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
+        assert namespace
+        return list(self.autoscalers)
 
     def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
         assert namespace
@@ -128,7 +134,7 @@ def test_rights_that_the_stack_does_not_need_are_not_asked_for() -> None:
 
 
 def test_a_stack_that_is_there_is_not_asked_for_its_rights_again() -> None:
-    """A look costs some ten requests on the first `up` and five on any other."""
+    """A look costs some ten requests more on the first `up`."""
     live = FakeCluster(namespace=OURS, stack="dev")
 
     assert refusals(live) == []
@@ -153,6 +159,22 @@ def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
         ),
         "Secret flower in namespace shop lacks basic-auth. Add it.",
     ]
+
+
+@pytest.mark.parametrize(("mode", "refused"), [("active", True), ("shadow", False)])
+def test_another_autoscaler_of_a_pool_is_named_before_anything_is_made(mode: str, refused: bool) -> None:
+    mine = Autoscaler("ScaledObject", "mine", "default-celery-worker")
+    other = Autoscaler("ScaledObject", "theirs", "shop")
+    live = FakeCluster(namespace={}, autoscalers=(mine, other))
+
+    found = refusals(live, namespace="shop", createNamespace="false", mode=mode)
+
+    reason = (
+        "ScaledObject mine scales Deployment default-celery-worker too: two writers of replicas undo each "
+        "other and kill running tasks. Remove it: kubectl delete scaledobject mine -n shop, or watch beside "
+        "it: set the pool's `mode` to shadow"
+    )
+    assert found == ([reason] if refused else [])
 
 
 def test_no_kubeconfig_is_one_plain_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
