@@ -85,6 +85,16 @@ def test_a_change_that_would_leave_tasks_behind_is_refused_until_they_are_gone_o
         pytest.param({"queues": {"web": "mail,orders,more"}}, id="a queue added"),
         pytest.param({"celeries": {"web": "2"}}, id="other limits"),
         pytest.param({"broker": {}}, id="a program that does not say"),
+        pytest.param(
+            {
+                "broker": {
+                    "existingSecret": "",
+                    "redisPersistence": "default class",
+                    "redisTemplate": "1a2b3c4d",
+                }
+            },
+            id="a newer program that says more than the state does",
+        ),
     ],
 )
 def test_a_change_that_leaves_nothing_behind_is_not_held_up(
