@@ -43,7 +43,7 @@ from infra.live.declaration import (
     is_unknown,
     known,
 )
-from infra.live.departure import NotEmpty, depart, given_up, number_of, policy_of
+from infra.live.departure import NotEmpty, bring_back, depart, given_up, number_of, policy_of
 from infra.live.preflight import other_cluster, refusals
 from infra.live.readiness import Done, Failed, Memory, Waiting, assess
 from infra.live.stack_file import value_of
@@ -134,10 +134,12 @@ class LifecycleProvider(ResourceProvider):
                 if stranger := other_cluster(recorded, uid, cluster.description):
                     return CheckResult(news, [CheckFailure("context", stranger)])
                 found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster, unknown)]
+                stopped = cluster.read_stopped(wanted.namespace, wanted.producers)
         except LifecycleFailed as error:
             return CheckResult(news, [CheckFailure("context", str(error))])
-        # An input from here on, though no one declares it: `check` gets old inputs, not old outputs.
-        return CheckResult({**news, "cluster_uid": recorded or uid}, found)
+        # Inputs from here on, though no one declares them: `check` gets old inputs, not old outputs, and a
+        # producer at 0, which a drain that was killed leaves, is nothing that another input would show.
+        return CheckResult({**news, "cluster_uid": recorded or uid, "stopped": stopped}, found)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
         if any(is_unknown(value) for value in news.values()):
@@ -181,10 +183,12 @@ class LifecycleProvider(ResourceProvider):
     def _wait(self, declared: Declaration, recorded_uid: str) -> dict[str, Any]:
         with self._cluster(declared) as cluster:
             uid = _refuse_other(recorded_uid, cluster)
+            bring_back(declared, cluster, _say)
             notes = _wait_until_ready(declared, cluster)
         return {
             **asdict(declared),
             "deployments": list(declared.deployments),
+            "stopped": [],
             "cluster_uid": uid or recorded_uid,
             "ready_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "messages": list(notes),

@@ -171,7 +171,9 @@ class RecordedCluster:
                 "selector": {},
                 "template": {"spec": pod},
             },
-            "status": {"availableReplicas": self.replicas[name]},
+            "status": dict.fromkeys(
+                ("replicas", "updatedReplicas", "availableReplicas"), self.replicas[name]
+            ),
         }
 
 

@@ -160,6 +160,20 @@ class Cluster:
             return None
         return (before.spec.replicas if before.spec else None) or 0
 
+    def read_stopped(self, namespace: str, deployments: Iterable[str]) -> list[str]:
+        """Those of them that are there and are asked for no pod, as far as this user may see it."""
+        wanted = set(deployments)
+        if not wanted:
+            return []
+        with suppress(NotAllowed), self._asking():
+            found = self._client.list(Deployment, namespace=namespace)
+            return sorted(
+                reading.name_of(item)
+                for item in found
+                if item.spec is not None and item.spec.replicas == 0 and reading.name_of(item) in wanted
+            )
+        return []
+
     def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
         """Whatever else writes the replicas of a Deployment here, as far as this user may see it."""
         found = []

@@ -26,6 +26,7 @@ UPDATING: Final = (
     "config_digest",
     "on_destroy",
     "drain_timeout_seconds",
+    "stopped",
 )
 """Properties whose change is an update. Not the timeouts of `up`, which say nothing about the fleet; not the
 kubeconfig's path, which is one machine's matter; not the schema's revision, which another stack raises."""
@@ -58,6 +59,8 @@ class Declaration:
     """Of the Deployments, those that the scaler only watches; none where an older program made the state."""
     producers: tuple[str, ...]
     """Deployments of the stack's own that publish tasks."""
+    stopped: tuple[str, ...]
+    """Of them, those that `check` found at 0: an update brings them back."""
     queues: Mapping[str, str]
     """Of each pool, as `a,b`; empty where an older program made the state."""
     broker: Mapping[str, str]
@@ -92,6 +95,7 @@ def declaration_of(properties: Mapping[str, Any]) -> Declaration:
         drain_timeout_seconds=number("drain_timeout_seconds", DRAIN_TIMEOUT_SECONDS),
         shadow=tuple(sorted(properties.get("shadow") or ())),
         producers=tuple(sorted(properties.get("producers") or ())),
+        stopped=tuple(sorted(properties.get("stopped") or ())),
         queues=dict(properties.get("queues") or {}),
         broker=dict(properties.get("broker") or {}),
         schema_revision=number("schema_revision", 1),

@@ -104,6 +104,18 @@ def test_an_outside_producer_that_stops_in_time_is_waited_for() -> None:
     assert cluster.now == 95 + 12
 
 
+def test_a_drain_that_fails_starts_a_producer_that_an_earlier_one_left_at_none() -> None:
+    cluster = FakeCluster(lambda _: BUSY, replicas=0)
+    said: list[str] = []
+
+    clock = Clock(now=lambda: cluster.now, sleep=cluster.sleep)
+    with pytest.raises(NotEmpty):
+        depart(OnDestroy.DRAIN, DECLARED, cast(Cluster, cluster), 5, said.append, clock)
+
+    assert said[0] == "Deployment sample-app, which publishes tasks, stands at 0"
+    assert cluster.scaled == [0, 1]
+
+
 def test_an_api_server_that_restarts_does_not_end_a_drain() -> None:
     cluster = FakeCluster(lambda second: ClusterUnavailable("down") if 5 < second < 30 else ZERO)
 

@@ -216,3 +216,49 @@ def test_a_producer_that_may_not_be_stopped_is_named_and_the_drain_goes_on(clust
 
     assert failure == ""
     assert "Deployment sample-app goes on publishing while the queues empty" in said
+
+
+def up(cluster: RecordedCluster, resource: Resource) -> tuple[Resource, str]:
+    """`pulumi up` with an unchanged program, and what it said."""
+    environment = {"KUBECONFIG": str(cluster.kubeconfig)}
+    with ProviderServer(LifecycleProvider(), environment=environment) as server:
+        return server.up(declared(), resource), server.stop()
+
+
+def test_producers_that_a_killed_drain_left_at_none_come_back_with_the_next_up(
+    cluster: RecordedCluster,
+) -> None:
+    cluster.report("web", queued=5)
+    environment = {"KUBECONFIG": str(cluster.kubeconfig)}
+    resource = Resource("id", declared(), declared())
+    with ProviderServer(LifecycleProvider(), environment=environment) as server:
+
+        def destroy_it() -> None:
+            with pytest.raises(ProviderError):
+                server.delete(resource)
+
+        destroyed = threading.Thread(target=destroy_it)
+        destroyed.start()
+        deadline = time.monotonic() + 60
+        while cluster.replicas["sample-app"] != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        server.kill()
+        destroyed.join()
+    assert cluster.replicas["sample-app"] == 0
+
+    after, said = up(cluster, resource)
+
+    assert cluster.replicas["sample-app"] == 1
+    assert "Deployment sample-app, which publishes tasks, stood at 0: it is scaled to 1" in said
+    assert up(cluster, after)[0] is after
+
+
+def test_a_drain_that_fails_after_a_killed_one_leaves_no_producer_at_none(cluster: RecordedCluster) -> None:
+    cluster.report("web", queued=5)
+    cluster.replicas["sample-app"] = 0
+
+    failure, _ = destroy(cluster, {"celery-fleet:drainTimeoutSeconds": "2"})
+
+    assert "- pool web: 5 queued, 0 unacked, 0 active" in failure
+    assert cluster.replicas["sample-app"] == 1

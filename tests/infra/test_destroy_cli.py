@@ -110,6 +110,17 @@ def test_the_policy_of_now_counts_and_a_destroy_that_failed_can_be_run_again(pro
 
 
 @pytest.mark.pulumi
+def test_an_up_of_an_unchanged_program_brings_a_stopped_producer_back(project: Project) -> None:
+    project.cluster.replicas["sample-app"] = 0
+
+    mended = project.pulumi("up", "--yes", "--skip-preview")
+
+    assert "~ 1 updated" in mended
+    assert project.cluster.replicas["sample-app"] == 1
+    assert "updated" not in project.pulumi("up", "--yes", "--skip-preview")
+
+
+@pytest.mark.pulumi
 def test_discard_gets_through_without_a_cluster(project: Project) -> None:
     project.cluster.stop()
     project.pulumi("config", "set", "onDestroy", "discard")
