@@ -33,7 +33,7 @@ from lightkube.types import PatchType
 from infra.components.fleet_schema import REVISION_ANNOTATION
 from infra.live import reading
 from infra.live.kubeconfig import settings_of
-from infra.live.sightings import Autoscaler, CelerySeen, DeploymentSeen, PodSeen, Seen
+from infra.live.sightings import Autoscaler, CelerySeen, DeploymentSeen, PodSeen, Right, Seen
 from scaler import contract, emptying
 
 TIMEOUT: Final = httpx2.Timeout(10, connect=5)
@@ -233,16 +233,24 @@ class Cluster:
         revision = annotations.get(REVISION_ANNOTATION, "")
         return int(revision) if revision.isdigit() else None
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
-        """Those of (verb, group, resource) that this user lacks, as `verb resource.group`."""
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]:
+        """Those that this user lacks."""
         denied = []
-        for verb, group, resource in rights:
-            asked = ResourceAttributes(verb=verb, group=group, resource=resource, namespace=namespace)
+        for right in rights:
+            resource, _, part = right.resource.partition("/")
+            asked = ResourceAttributes(
+                verb=right.verb,
+                group=right.group,
+                resource=resource,
+                subresource=part or None,
+                name=right.name or None,
+                namespace=namespace,
+            )
             review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=asked))
             with self._asking():
                 answer = self._client.create(review)
             if answer.status is not None and not answer.status.allowed:
-                denied.append(f"{verb} {resource}.{group}" if group else f"{verb} {resource}")
+                denied.append(str(right))
         return denied
 
     def _read_celeries(self, namespace: str, names: Iterable[str]) -> dict[str, CelerySeen | None]:

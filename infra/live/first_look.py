@@ -13,19 +13,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import pulumi
 
 from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
 from infra.live.kubeconfig import NoCluster
 from infra.live.preflight import NEEDED_RIGHTS, LiveWriters, other_writers
+from infra.live.sightings import Right
 from infra.settings import Settings
 from scaler import contract
-from scaler.contract import Mode
+from scaler.contract import RBAC_RULES, Mode
 
 STACK_LABEL = f"{contract.GROUP}/stack"
 """On the namespace that a stack made, with the stack's name."""
+
+
+MAY_GRANT: Final[tuple[Right, ...]] = (
+    Right("escalate", "rbac.authorization.k8s.io", "roles"),
+    Right("bind", "rbac.authorization.k8s.io", "roles"),
+)
+"""With these two a Role and its binding may grant what their maker does not hold (kubernetes.io, "Using RBAC
+Authorization", privilege escalation prevention)."""
+SCALERS_RIGHTS: Final[tuple[Right, ...]] = tuple(
+    Right(verb, group, resource, name)
+    for rule in RBAC_RULES
+    for group in rule["apiGroups"]
+    for resource in rule["resources"]
+    for verb in rule["verbs"]
+    for name in rule.get("resourceNames", ("",))
+)
 
 
 class CannotStart(pulumi.RunError):
@@ -52,7 +69,7 @@ class Live(LiveWriters, Protocol):
     def read_stack(self, namespace: str) -> str: ...
     def read_namespace_labels(self, name: str) -> Mapping[str, str] | None: ...
     def read_secret_keys(self, namespace: str, name: str) -> frozenset[str] | None: ...
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]: ...
 
 
 def look(settings: Settings) -> FirstLook:
@@ -106,14 +123,30 @@ def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
 
 def _rights(settings: Settings, live: Live) -> Iterator[str]:
     """Once the stack is there, a right that lacks shows with the one object that needs it."""
-    namespaces = [("create", "", "namespaces")] if settings.create_namespace else []
-    claims = [("create", "", "persistentvolumeclaims")] if settings.redis_persistence["enabled"] else []
-    denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims])
-    if denied:
+    where = f"{live.description} does not let you"
+    cure = "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
+    if denied := live.read_denied(settings.namespace, needed_rights(settings)):
+        yield f"{where} {', '.join(denied)} in namespace {settings.namespace}. {cure}"
+    if live.read_denied(settings.namespace, MAY_GRANT) and (
+        lacking := live.read_denied(settings.namespace, SCALERS_RIGHTS)
+    ):
         yield (
-            f"{live.description} does not let you {', '.join(denied)} in namespace {settings.namespace}. "
-            "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
+            f"{where} {', '.join(lacking)} in namespace {settings.namespace}, and who makes the scaler's "
+            f"Role must hold what it grants. {cure}"
         )
+
+
+def needed_rights(settings: Settings) -> list[Right]:
+    """To create one of each kind that the stack's program declares."""
+    claims = settings.redis_persistence["enabled"] or (
+        settings.beat and settings.beat_schedule_persistence["enabled"]
+    )
+    return [
+        *NEEDED_RIGHTS,
+        *([Right("create", "", "namespaces")] if settings.create_namespace else []),
+        *([Right("create", "", "persistentvolumeclaims")] if claims else []),
+        *([Right("create", "networking.k8s.io", "networkpolicies")] if settings.network_policies else []),
+    ]
 
 
 def _secret(live: Live, namespace: str, name: str, wanted: Iterable[str]) -> Iterator[str]:

@@ -17,22 +17,23 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from infra.live.declaration import Declaration, OnDestroy
-from infra.live.sightings import Autoscaler
+from infra.live.sightings import Autoscaler, Right
 from scaler.contract import CRD_NAME, GROUP, PLURAL, Mode
 from scaler.emptying import Sight, left_now
 
 NEEDED_RIGHTS: Final = (
-    ("create", "apps", "deployments"),
-    ("create", "", "services"),
-    ("create", "", "secrets"),
-    ("create", "", "serviceaccounts"),
-    ("create", "policy", "poddisruptionbudgets"),
-    ("create", "rbac.authorization.k8s.io", "roles"),
-    ("create", "rbac.authorization.k8s.io", "rolebindings"),
-    ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
-    ("create", GROUP, PLURAL),
+    Right("create", "apps", "deployments"),
+    Right("create", "", "services"),
+    Right("create", "", "secrets"),
+    Right("create", "", "serviceaccounts"),
+    Right("create", "policy", "poddisruptionbudgets"),
+    Right("create", "rbac.authorization.k8s.io", "roles"),
+    Right("create", "rbac.authorization.k8s.io", "rolebindings"),
+    Right("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
+    Right("create", GROUP, PLURAL),
 )
-"""(verb, group, resource) without which the first `up` would stop half-way."""
+"""Without these the first `up` of any stack would stop half-way. What only some stacks need is asked for in
+`infra.live.first_look`, which knows their settings."""
 
 
 class LiveWriters(Protocol):
@@ -46,7 +47,7 @@ class Live(LiveWriters, Protocol):
 
     description: str
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]: ...
     def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
     def read_emptying(self, namespace: str, names: Iterable[str]) -> Sight: ...

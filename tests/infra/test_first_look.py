@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.live import first_look
-from infra.live.first_look import CannotStart, FirstLook, refusals_of
-from infra.live.preflight import NEEDED_RIGHTS
-from infra.live.sightings import Autoscaler
+from infra.live.first_look import (
+    MAY_GRANT,
+    SCALERS_RIGHTS,
+    CannotStart,
+    FirstLook,
+    needed_rights,
+    refusals_of,
+)
+from infra.live.sightings import Autoscaler, Right
+from infra.recording import record
+from scaler.contract import KIND, PLURAL, RBAC_RULES, SCALER_NAME
 from tests.infra.conftest import settings
 
 
@@ -24,8 +33,8 @@ class FakeCluster:
     namespace: Mapping[str, str] | None = None
     secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
     autoscalers: tuple[Autoscaler, ...] = ()
-    denied: tuple[str, ...] = ()
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    denied: frozenset[Right] = frozenset()
+    asked: list[Right] = field(default_factory=list)
 
     def uid(self) -> str:
         return "the-uid"
@@ -49,10 +58,11 @@ class FakeCluster:
         assert namespace
         return list(self.autoscalers)
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]:
         assert namespace
-        self.asked += rights
-        return list(self.denied)
+        asked = list(rights)
+        self.asked += asked
+        return [str(right) for right in asked if right in self.denied]
 
 
 def refusals(live: FakeCluster, stack: str = "dev", **overrides: str) -> list[str]:
@@ -110,7 +120,9 @@ def test_a_namespace_that_should_be_there_is_asked_for() -> None:
 
 
 def test_rights_that_lack_are_named() -> None:
-    live = FakeCluster(denied=("create deployments.apps", "create namespaces"))
+    live = FakeCluster(
+        denied=frozenset({Right("create", "apps", "deployments"), Right("create", "", "namespaces")})
+    )
 
     assert refusals(live) == [
         (
@@ -119,18 +131,81 @@ def test_rights_that_lack_are_named() -> None:
             "pulumi config set kubernetes:context NAME"
         )
     ]
-    assert set(live.asked) == {
-        *NEEDED_RIGHTS,
-        ("create", "", "namespaces"),
-        ("create", "", "persistentvolumeclaims"),
+
+
+def test_who_may_not_grant_must_hold_what_the_scalers_role_grants() -> None:
+    """`admin` of a namespace, who may make Roles and holds no right on events or on leases, for instance."""
+    lacks = {Right("create", "", "pods/eviction"), Right("get", "coordination.k8s.io", "leases", SCALER_NAME)}
+    live = FakeCluster(denied=frozenset({*MAY_GRANT, *lacks}))
+
+    assert refusals(live) == [
+        (
+            "the cluster (context here) does not let you create pods/eviction, get "
+            "leases.coordination.k8s.io celery-fleet-scaler in namespace celery-fleet-dev, and who makes the "
+            "scaler's Role must hold what it grants. Ask for these rights, or choose another context: "
+            "pulumi config set kubernetes:context NAME"
+        )
+    ]
+
+
+def test_who_may_grant_need_not_hold_it() -> None:
+    live = FakeCluster(denied=frozenset(SCALERS_RIGHTS))
+
+    assert refusals(live) == []
+
+
+def test_the_scalers_rights_are_those_of_its_role() -> None:
+    granted = {
+        Right(verb, group, resource, name)
+        for rule in RBAC_RULES
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
     }
 
+    assert set(SCALERS_RIGHTS) == granted
+    assert len(SCALERS_RIGHTS) == len(granted)
 
-def test_rights_that_the_stack_does_not_need_are_not_asked_for() -> None:
-    live = FakeCluster(namespace={})
 
-    assert refusals(live, stack="local", namespace="shop", createNamespace="false") == []
-    assert set(live.asked) == set(NEEDED_RIGHTS)
+EVERYTHING = {"sampleApp": "true", "beat": "true", "beatSchedulePersistence": '{"enabled": true}'}
+LEAST = {
+    "flower": "false",
+    "sampleApp": "false",
+    "networkPolicies": "false",
+    "redisPersistence": '{"enabled": false}',
+    "createNamespace": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("stack", "overrides"),
+    [
+        pytest.param("local", {}, id="local"),
+        pytest.param("dev", {}, id="dev"),
+        pytest.param("prod", {}, id="prod"),
+        pytest.param("local", EVERYTHING, id="with everything"),
+        pytest.param("dev", LEAST, id="with nothing that can be left out"),
+    ],
+)
+def test_the_right_to_make_each_declared_kind_is_asked_for_and_no_other(
+    stack: str, overrides: dict[str, str]
+) -> None:
+    chosen = settings(stack, overrides)
+    made = {
+        right_to_make(resource.type, resource.inputs)
+        for resource in record(chosen, password="x")
+        if resource.is_kubernetes_object
+    }
+
+    assert set(needed_rights(chosen)) == made
+
+
+def right_to_make(type_: str, inputs: Mapping[str, Any]) -> Right:
+    group = inputs["apiVersion"].rpartition("/")[0]
+    kind = inputs["kind"].lower()
+    plural = {"networkpolicy": "networkpolicies", KIND.lower(): PLURAL}.get(kind, f"{kind}s")
+    return Right("patch" if type_.endswith("Patch") else "create", group, plural)
 
 
 def test_a_stack_that_is_there_is_not_asked_for_its_rights_again() -> None:
