@@ -66,6 +66,10 @@ class LifecycleFailed(Exception):  # noqa: N818  # the fact, not the failure
     """What a person reads under `error:`."""
 
 
+class Forbidden(LifecycleFailed):
+    """The cluster answers, and this user may not ask or do what is needed."""
+
+
 class ClusterGone(LifecycleFailed):
     """It cannot be reached, or no kubeconfig says where it is."""
 
@@ -175,7 +179,7 @@ class LifecycleProvider(ResourceProvider):
                 depart(policy, declared, cluster, seconds, _say)
         except NotEmpty as error:
             raise _for_people(LifecycleFailed(str(error))) from None
-        except ClusterGone as error:
+        except (ClusterGone, Forbidden) as error:
             if policy is not OnDestroy.DISCARD:
                 raise _for_people(LifecycleFailed(given_up(policy, [str(error)]))) from None
             _say(f"removed from the state without asking the cluster: {error}")
@@ -206,8 +210,7 @@ class LifecycleProvider(ResourceProvider):
         except (NoCluster, ClusterUnavailable) as error:
             raise _for_people(ClusterGone(str(error))) from None
         except NotAllowed as error:
-            said = f"your user may not read what this needs: {error}"
-            raise _for_people(LifecycleFailed(said)) from None
+            raise _for_people(Forbidden(f"your user may not do what this needs: {error}")) from None
         except LifecycleFailed as error:
             raise _for_people(error) from None
 

@@ -33,7 +33,7 @@ from lightkube.types import PatchType
 from infra.components.fleet_schema import REVISION_ANNOTATION
 from infra.live import reading
 from infra.live.kubeconfig import settings_of
-from infra.live.sightings import Autoscaler, CelerySeen, DeploymentSeen, PodSeen, Right, Seen
+from infra.live.sightings import Autoscaler, Autoscalers, CelerySeen, DeploymentSeen, PodSeen, Right, Seen
 from scaler import contract, emptying
 
 TIMEOUT: Final = httpx2.Timeout(10, connect=5)
@@ -174,23 +174,37 @@ class Cluster:
             )
         return []
 
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
+    def read_autoscalers(self, namespace: str) -> Autoscalers:
         """Whatever else writes the replicas of a Deployment here, as far as this user may see it."""
-        found = []
-        with suppress(NotThere, NotAllowed), self._asking():
-            for scaled in self._client.list(ScaledObject, namespace=namespace):
-                target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
-                if target.get("kind", "Deployment") == "Deployment":
-                    found.append(Autoscaler("ScaledObject", reading.name_of(scaled), target.get("name", "")))
-        with suppress(NotAllowed), self._asking():
-            for hpa in self._client.list(HorizontalPodAutoscaler, namespace=namespace):
-                owners = (hpa.metadata.ownerReferences if hpa.metadata else None) or []
-                if any(owner.kind == "ScaledObject" for owner in owners) or hpa.spec is None:
-                    continue  # KEDA's own, named above
-                if hpa.spec.scaleTargetRef.kind == "Deployment":
-                    target_name = hpa.spec.scaleTargetRef.name
-                    found.append(Autoscaler("HorizontalPodAutoscaler", reading.name_of(hpa), target_name))
-        return found
+        found, unseen = [], []
+        for kind, read in (
+            ("ScaledObject", self._scaled_objects),
+            ("HorizontalPodAutoscaler", self._pod_autoscalers),
+        ):
+            try:
+                with self._asking():
+                    targets = list(read(namespace))
+            except NotThere:
+                continue  # no KEDA here
+            except NotAllowed:
+                unseen.append(kind)
+                continue
+            found += [Autoscaler(kind, name, deployment) for name, deployment in targets]
+        return Autoscalers(tuple(found), tuple(unseen))
+
+    def _scaled_objects(self, namespace: str) -> Iterator[tuple[str, str]]:
+        for scaled in self._client.list(ScaledObject, namespace=namespace):
+            target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
+            if target.get("kind", "Deployment") == "Deployment":
+                yield reading.name_of(scaled), target.get("name", "")
+
+    def _pod_autoscalers(self, namespace: str) -> Iterator[tuple[str, str]]:
+        for hpa in self._client.list(HorizontalPodAutoscaler, namespace=namespace):
+            owners = (hpa.metadata.ownerReferences if hpa.metadata else None) or []
+            if any(owner.kind == "ScaledObject" for owner in owners) or hpa.spec is None:
+                continue  # KEDA's own, which its ScaledObject stands for
+            if hpa.spec.scaleTargetRef.kind == "Deployment":
+                yield reading.name_of(hpa), hpa.spec.scaleTargetRef.name
 
     def read_stack(self, namespace: str) -> str:
         """Whose scaler runs in this namespace; "" where there is none, or it does not say."""

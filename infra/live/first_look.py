@@ -19,8 +19,8 @@ import pulumi
 
 from infra.live.cluster import Cluster, ClusterUnavailable, NotAllowed
 from infra.live.kubeconfig import NoCluster
-from infra.live.preflight import NEEDED_RIGHTS, LiveWriters, other_writers
-from infra.live.sightings import Right
+from infra.live.preflight import NEEDED_RIGHTS, other_writers
+from infra.live.sightings import Autoscalers, Right
 from infra.settings import Settings
 from scaler import contract
 from scaler.contract import RBAC_RULES, Mode
@@ -57,9 +57,11 @@ class FirstLook:
     """"" where it is not known."""
     schema_revision: int | None = None
     """Of the live CRD; None where there is none."""
+    warnings: tuple[str, ...] = ()
+    """What could not be looked at."""
 
 
-class Live(LiveWriters, Protocol):
+class Live(Protocol):
     """The cluster, as far as the first look asks it."""
 
     description: str
@@ -76,16 +78,21 @@ def look(settings: Settings) -> FirstLook:
     """Read the cluster that the settings name. Raises CannotStart."""
     try:
         with Cluster(settings.context, settings.kubeconfig) as live:
-            refusals = list(refusals_of(settings, live))
+            writers = live.read_autoscalers(settings.namespace)
+            refusals = list(refusals_of(settings, live, writers))
             if not refusals:
-                return FirstLook(cluster_uid=live.uid(), schema_revision=live.read_schema_revision())
+                return FirstLook(
+                    cluster_uid=live.uid(),
+                    schema_revision=live.read_schema_revision(),
+                    warnings=tuple(warnings_of(settings, writers)),
+                )
     except (NoCluster, ClusterUnavailable, NotAllowed) as why:
         refusals = [f"{why}."]
     listed = "\n".join(f"  {refusal}" for refusal in refusals)
     raise CannotStart(f"stack {settings.stack} cannot be deployed, nothing was changed.\n{listed}")
 
 
-def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
+def refusals_of(settings: Settings, live: Live, writers: Autoscalers) -> Iterator[str]:
     """Every reason not to begin, with its cure."""
     namespace = settings.namespace
     labels = live.read_namespace_labels(namespace)
@@ -116,9 +123,23 @@ def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
         (settings.flower_auth_secret, ("basic-auth",)),
     ):
         yield from _secret(live, namespace, name, keys) if name else ()
-    if labels is not None:
-        scaled = {contract.worker_deployment_name(p.name) for p in settings.pools if p.mode != Mode.SHADOW}
-        yield from other_writers(namespace, scaled, live)
+    yield from other_writers(namespace, _scaled(settings), writers)
+
+
+def warnings_of(settings: Settings, writers: Autoscalers) -> Iterator[str]:
+    """What may be wrong and cannot be seen, once for both looks at the cluster. A kind that the cluster does
+    not have is forbidden as well to whoever may not list it: the API server asks for the right first."""
+    if writers.unseen and _scaled(settings):
+        kinds = " and ".join(f"{kind}s" for kind in writers.unseen)
+        yield (
+            f"you may not list {kinds} in namespace {settings.namespace}, so nobody checked that none scales "
+            "the stack's workers too (two writers of replicas undo each other and kill running tasks); where "
+            "there is none, all is well"
+        )
+
+
+def _scaled(settings: Settings) -> set[str]:
+    return {contract.worker_deployment_name(p.name) for p in settings.pools if p.mode != Mode.SHADOW}
 
 
 def _rights(settings: Settings, live: Live) -> Iterator[str]:

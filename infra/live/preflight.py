@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from infra.live.declaration import Declaration, OnDestroy
-from infra.live.sightings import Autoscaler, Right
+from infra.live.sightings import Autoscalers, Right
 from scaler.contract import CRD_NAME, GROUP, PLURAL, Mode
 from scaler.emptying import Sight, left_now
 
@@ -36,13 +36,7 @@ NEEDED_RIGHTS: Final = (
 `infra.live.first_look`, which knows their settings."""
 
 
-class LiveWriters(Protocol):
-    """The cluster, as far as it knows who writes replicas."""
-
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
-
-
-class Live(LiveWriters, Protocol):
+class Live(Protocol):
     """The cluster, as far as a preview asks it."""
 
     description: str
@@ -50,6 +44,7 @@ class Live(LiveWriters, Protocol):
     def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]: ...
     def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
+    def read_autoscalers(self, namespace: str) -> Autoscalers: ...
     def read_emptying(self, namespace: str, names: Iterable[str]) -> Sight: ...
 
 
@@ -74,7 +69,7 @@ def refusals(
         yield from _newer_schema(wanted, live)
     if not unknown & {"deployments", "shadow"}:
         scaled = set(wanted.deployments).difference(wanted.shadow)
-        for reason in other_writers(wanted.namespace, scaled, live):
+        for reason in other_writers(wanted.namespace, scaled, live.read_autoscalers(wanted.namespace)):
             yield Refusal("deployments", reason)
     if before is not None and not unknown & {"celeries", "queues", "on_destroy"}:
         yield from _left_behind(before, wanted, live)
@@ -126,9 +121,10 @@ def _newer_schema(wanted: Declaration, live: Live) -> Iterator[Refusal]:
         )
 
 
-def other_writers(namespace: str, deployments: Container[str], live: LiveWriters) -> Iterator[str]:
-    """Why the replicas of these Deployments are not the stack's alone."""
-    for scaler in live.read_autoscalers(namespace):
+def other_writers(namespace: str, deployments: Container[str], seen: Autoscalers) -> Iterator[str]:
+    """Why the replicas of these Deployments are not the stack's alone. What could not be seen is a warning of
+    the first look's."""
+    for scaler in seen.found:
         if scaler.deployment in deployments:
             yield (
                 f"{scaler.kind} {scaler.name} scales Deployment {scaler.deployment} too: two writers of "

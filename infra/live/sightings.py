@@ -129,3 +129,10 @@ class Autoscaler:
     kind: str
     name: str
     deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscalers:
+    found: tuple[Autoscaler, ...] = ()
+    unseen: tuple[str, ...] = ()
+    """Kinds that this user may not list: whether there are any is not known."""

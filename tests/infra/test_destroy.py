@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.lifecycle import LifecycleProvider
-from scaler.contract import CRD_NAME, SCALER_NAME, Ready
+from scaler.contract import CRD_NAME, PLURAL, SCALER_NAME, Ready
 from tests.infra.conftest import declared
 from tests.infra.provider_server import ProviderError, ProviderServer, Resource
 from tests.recorded_cluster import NAMESPACE, WATCHING, RecordedCluster
@@ -262,3 +262,19 @@ def test_a_drain_that_fails_after_a_killed_one_leaves_no_producer_at_none(cluste
 
     assert "- pool web: 5 queued, 0 unacked, 0 active" in failure
     assert cluster.replicas["sample-app"] == 1
+
+
+@pytest.mark.parametrize("policy", ["drain", "refuse", "discard"])
+def test_where_the_cluster_forbids_the_look_only_discard_gets_through(
+    cluster: RecordedCluster, policy: str
+) -> None:
+    cluster.forbidden = (f"/{PLURAL}",)
+
+    failure, _ = destroy(cluster, on_destroy=policy)
+
+    if policy == "discard":
+        assert failure == ""
+        return
+    assert f"onDestroy {policy}: nothing was removed.\n- your user may not do what this needs: " in failure
+    assert GIVE_UP in failure
+    assert cluster.replicas["sample-app"] == 2

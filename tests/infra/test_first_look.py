@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from infra.live import first_look
+from infra.live.cluster import Cluster
 from infra.live.first_look import (
     MAY_GRANT,
     SCALERS_RIGHTS,
@@ -17,11 +18,13 @@ from infra.live.first_look import (
     FirstLook,
     needed_rights,
     refusals_of,
+    warnings_of,
 )
-from infra.live.sightings import Autoscaler, Right
+from infra.live.sightings import Autoscaler, Autoscalers, Right
 from infra.recording import record
 from scaler.contract import KIND, PLURAL, RBAC_RULES, SCALER_NAME
 from tests.infra.conftest import settings
+from tests.recorded_cluster import NAMESPACE, RecordedCluster
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +35,6 @@ class FakeCluster:
     stack: str = ""
     namespace: Mapping[str, str] | None = None
     secrets: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    autoscalers: tuple[Autoscaler, ...] = ()
     denied: frozenset[Right] = frozenset()
     asked: list[Right] = field(default_factory=list)
 
@@ -54,10 +56,6 @@ class FakeCluster:
         assert namespace
         return self.secrets.get(name)
 
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
-        assert namespace
-        return list(self.autoscalers)
-
     def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]:
         assert namespace
         asked = list(rights)
@@ -66,7 +64,7 @@ class FakeCluster:
 
 
 def refusals(live: FakeCluster, stack: str = "dev", **overrides: str) -> list[str]:
-    return list(refusals_of(settings(stack, overrides), live))
+    return list(refusals_of(settings(stack, overrides), live, Autoscalers()))
 
 
 OURS = {first_look.STACK_LABEL: "dev"}
@@ -240,9 +238,9 @@ def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
 def test_another_autoscaler_of_a_pool_is_named_before_anything_is_made(mode: str, refused: bool) -> None:
     mine = Autoscaler("ScaledObject", "mine", "default-celery-worker")
     other = Autoscaler("ScaledObject", "theirs", "shop")
-    live = FakeCluster(namespace={}, autoscalers=(mine, other))
+    chosen = settings("dev", {"namespace": "shop", "createNamespace": "false", "mode": mode})
 
-    found = refusals(live, namespace="shop", createNamespace="false", mode=mode)
+    found = list(refusals_of(chosen, FakeCluster(namespace={}), Autoscalers((mine, other))))
 
     reason = (
         "ScaledObject mine scales Deployment default-celery-worker too: two writers of replicas undo each "
@@ -250,6 +248,49 @@ def test_another_autoscaler_of_a_pool_is_named_before_anything_is_made(mode: str
         "it: set the pool's `mode` to shadow"
     )
     assert found == ([reason] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("unseen", "mode", "said"),
+    [
+        ((), "active", ""),
+        (("ScaledObject",), "active", "you may not list ScaledObjects in namespace celery-fleet-dev, so "),
+        (
+            ("ScaledObject", "HorizontalPodAutoscaler"),
+            "active",
+            "you may not list ScaledObjects and HorizontalPodAutoscalers in namespace celery-fleet-dev, so ",
+        ),
+        (("ScaledObject",), "shadow", ""),
+    ],
+)
+def test_autoscalers_that_may_not_be_seen_are_one_warning(
+    unseen: tuple[str, ...], mode: str, said: str
+) -> None:
+    warnings = list(warnings_of(settings("dev", {"mode": mode}), Autoscalers(unseen=unseen)))
+
+    assert len(warnings) == bool(said)
+    assert "".join(warnings).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "seen"),
+    [
+        ((), Autoscalers((Autoscaler("HorizontalPodAutoscaler", "mine", "web"),))),
+        (("/horizontalpodautoscalers",), Autoscalers(unseen=("HorizontalPodAutoscaler",))),
+        (
+            ("/scaledobjects",),
+            Autoscalers((Autoscaler("HorizontalPodAutoscaler", "mine", "web"),), ("ScaledObject",)),
+        ),
+    ],
+)
+def test_a_cluster_says_which_autoscalers_it_did_not_show(
+    cluster: RecordedCluster, forbidden: tuple[str, ...], seen: Autoscalers
+) -> None:
+    cluster.autoscalers["mine"] = "web"
+    cluster.forbidden = forbidden
+
+    with Cluster("", str(cluster.kubeconfig)) as live:
+        assert live.read_autoscalers(NAMESPACE) == seen
 
 
 def test_no_kubeconfig_is_one_plain_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
