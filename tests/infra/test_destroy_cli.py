@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.engine import program_found
 from infra.live.stack_file import value_of
 from scaler.contract import SCALER_NAME
 from tests.recorded_cluster import NAMESPACE, RecordedCluster
@@ -38,10 +39,13 @@ FleetLifecycle("lifecycle", args, pulumi.ResourceOptions(depends_on=[first]))
 class Project:
     folder: Path
     cluster: RecordedCluster
+    program: str
 
     def pulumi(self, *arguments: str, succeeds: bool = True) -> str:
         environment = {
             **os.environ,
+            # A CLI of the demo's own finds its language plugin beside itself.
+            "PATH": f"{Path(self.program).parent}{os.pathsep}{os.environ['PATH']}",
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
             "PULUMI_CONFIG_PASSPHRASE": "x",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -49,7 +53,7 @@ class Project:
             "KUBECONFIG": str(self.cluster.kubeconfig),
         }
         done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive", "--color=never"],
+            [self.program, *arguments, "--non-interactive", "--color=never"],
             cwd=self.folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -67,12 +71,13 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    if shutil.which("pulumi") is None:
-        pytest.skip("the pulumi CLI is not on PATH")
+    program = program_found()
+    if program is None:
+        pytest.skip("there is no pulumi CLI")
     with RecordedCluster(tmp_path / "kubeconfig") as cluster:
         cluster.replicas |= {SCALER_NAME: 1, "sample-app": 2}
         cluster.report("web", queued=5, active=1)
-        made = Project(tmp_path, cluster)
+        made = Project(tmp_path, cluster, program)
         for folder in ("state", "stacks"):
             (tmp_path / folder).mkdir()
         for name in ("infra", "scaler"):
