@@ -200,15 +200,6 @@ def test_another_cluster_is_not_touched_whatever_the_policy(cluster: RecordedClu
     assert cluster.writes == []
 
 
-def test_a_namespace_that_is_gone_has_taken_the_broker_along(cluster: RecordedCluster) -> None:
-    cluster.namespaced = False
-
-    failure, said = destroy(cluster)
-
-    assert failure == ""
-    assert f"namespace {NAMESPACE} is gone, with its broker" in said
-
-
 def test_a_producer_that_may_not_be_stopped_is_named_and_the_drain_goes_on(cluster: RecordedCluster) -> None:
     cluster.forbidden = ("/sample-app/scale",)
 
