@@ -165,7 +165,7 @@ class Cluster:
         wanted = set(deployments)
         if not wanted:
             return []
-        with suppress(NotAllowed), self._asking():
+        with suppress(NotThere, NotAllowed), self._asking():
             found = self._client.list(Deployment, namespace=namespace)
             return sorted(
                 reading.name_of(item)
