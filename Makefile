@@ -15,7 +15,7 @@ down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DE
 
 test: check ## `make check`, then every test there is: unit, program, cluster, end to end
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup
 
 check: venv ## format, lint, types, who may import whom
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .

@@ -2,7 +2,9 @@
 
 It deploys a stack, floods it again and again at a random moment of the scaler's poll, and reads the
 write's time from the API server's audit log. Then the stack is left alone, and what the scaler asks of
-the API server while there is nothing to do is counted in the same log.
+the API server while there is nothing to do is counted in the same log. The floods' idle workers leave one
+by one or together: how long each scale-in took, and what it cost. At last, one flood of 3 x 10,000 tasks
+with the calm that a stack has by default.
 
 It asserts nothing: a busy machine may miss a limit. What needs no stack is in `bench.scaler`.
 """
@@ -17,14 +19,17 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from bench.audit import AuditLog, Request
 from bench.memory import resident_megabytes
 from demo import cluster as clusters
 from demo import images, rendered
 from demo.cluster import Cluster
-from demo.flood import Pool, only_pool, publish, wait_until_idle
+from demo.flood import Pool, flood, only_pool, publish, wait_until_idle
+from demo.screen import Screen
 from scaler.contract import SCALER_NAME
+from tests.e2e.course import Course, followed
 from tests.e2e.stack import settings_of
 
 POLL_SECONDS = 2
@@ -41,10 +46,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds", type=int, default=120, help="how long to watch an idle stack")
     options = parser.parse_args(arguments)
     with _stack() as (cluster, pool):
-        times = [_flood(cluster, pool) for _ in range(options.floods)]
-        wait_until_idle(cluster, pool)
+        log = AuditLog()
+        with followed(cluster, pool.namespace, pool.name) as course:
+            times = [_flood(cluster, pool) for _ in range(options.floods)]
+            wait_until_idle(cluster, pool)
+        scale_ins = _scale_ins(course, [request for request in log.read() if _is_scalers(request, pool)])
         memory = resident_megabytes(cluster, pool.namespace, SCALER_NAME)
         asked = _idle(pool, options.seconds)
+        back = _back(cluster, pool)
+    polls = [scale_in.polls for scale_in in scale_ins]
+    requests = [scale_in.requests for scale_in in scale_ins]
     cuts = statistics.quantiles(times, n=20, method="inclusive")
     leases = sum(request.resource == "leases" for request in asked)
     writes = sum(request.verb in WRITES and request.resource != "leases" for request in asked)
@@ -54,6 +65,17 @@ def main(arguments: Sequence[str]) -> int:
             f"{statistics.median(times):.2f} / {cuts[-1]:.2f} / {max(times):.2f} s",
             f"p95 <= {LIMIT_SECONDS} s",
         ),
+        (
+            f"chosen to /scale, {len(scale_ins)} scale-ins of idle workers, p50 / max",
+            f"{statistics.median(polls):.1f} / {max(polls):.1f} polls",
+            "<= 3 polls",
+        ),
+        (
+            "requests of these beside /scale, a worker, mean / max",
+            f"{statistics.mean(requests):.1f} / {max(requests):.1f}",
+            "<= 2",
+        ),
+        ("3 x 10,000 tasks: the fewest workers after the queue was empty", f"{back:.0f} s", "<= 75 s"),
         ("memory of the scaler in its pod, 1 object", f"{memory:.1f} MB", "<= 85 MB"),
         (f"idle for {options.seconds} s: requests", f"{len(asked) / options.seconds:.2f} /s", "<= 0.6 /s"),
         (f"idle for {options.seconds} s: Lease", f"{leases}", f"<= {options.seconds // 5}"),
@@ -95,6 +117,56 @@ def _flood(cluster: Cluster, pool: Pool) -> float:
     raise SystemExit(f"no /scale write within {WRITTEN_SECONDS} s of a flood")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleIn:
+    """Of workers that had nothing to do."""
+
+    polls: float
+    """From the choice to the accepted /scale."""
+    requests: float
+    """Of the scaler in that time, for each worker, without /scale itself and the Lease."""
+
+
+def _scale_ins(course: Course, asked: Sequence[Request]) -> list[ScaleIn]:
+    """Each fall, with the requests since its victims were chosen."""
+    found, chosen = [], 0.0
+    moments = iter(course.moments)
+    for fall in course.falls():
+        for moment in moments:
+            if moment.at >= fall.at:
+                break
+            if not moment.draining:
+                chosen = moment.at
+        written = [
+            request.finished
+            for request in asked
+            if request.subresource == "scale" and chosen < request.finished <= fall.at
+        ]
+        between = [
+            request
+            for request in asked
+            if request.resource != "leases"
+            and request.subresource != "scale"
+            and chosen < request.finished <= max(written, default=fall.at)
+        ]
+        polls = (max(written, default=fall.at) - chosen) / POLL_SECONDS
+        found.append(ScaleIn(polls=polls, requests=len(between) / fall.by))
+    return found
+
+
+def _back(cluster: Cluster, pool: Pool) -> float:
+    """Seconds from the empty queue of a large flood to the fewest workers, by default."""
+    settings = settings_of(pool.namespace, images.build_and_load(cluster, ""))
+    rendered.apply(cluster, "local", {key: value for key, value in settings.items() if key != "behavior"})
+    wait_until_idle(cluster, pool)
+    course = flood(cluster, pool, Screen(pool.most, sys.stderr), tasks=10_000, batches=3)
+    return course.back - course.empty
+
+
+def _is_scalers(request: Request, pool: Pool) -> bool:
+    return request.user == f"system:serviceaccount:{pool.namespace}:{SCALER_NAME}"
+
+
 def _is_scale_write(request: Request, namespace: str) -> bool:
     return (
         request.namespace == namespace
@@ -109,8 +181,7 @@ def _idle(pool: Pool, seconds: int) -> list[Request]:
     time.sleep(15)  # the figures' last refresh, and what the flood's pods still report
     log = AuditLog()
     time.sleep(seconds)
-    user = f"system:serviceaccount:{pool.namespace}:{SCALER_NAME}"
-    return [request for request in log.read() if request.user == user]
+    return [request for request in log.read() if _is_scalers(request, pool)]
 
 
 if __name__ == "__main__":

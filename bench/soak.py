@@ -57,10 +57,10 @@ class Row:
     def __str__(self) -> str:
         said = self.verdict
         counts = f"{len(said.lost):>6} {len(said.killed):>7} {len(said.repeated):>5}"
-        return f"{self.what:<76} {self.published:>7} {counts}   {'must be 0' if self.ours else 'counted'}"
+        return f"{self.what:<86} {self.published:>7} {counts}   {'must be 0' if self.ours else 'counted'}"
 
 
-HEADING: Final = f"{'':<76} {'tasks':>7} {'LOST':>6} {'KILLED':>7} {'DUP':>5}"
+HEADING: Final = f"{'':<86} {'tasks':>7} {'LOST':>6} {'KILLED':>7} {'DUP':>5}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,9 +115,13 @@ def _scale_ins(new_stack: NewStack, pool: Executor, falls: int, tasks: int) -> R
 
     outcomes = list(pool.map(scene, range(SIDE_BY_SIDE)))
     seen = sum(len(outcome.falls) for outcome in outcomes)
-    victims = sum(outcome.with_victim for outcome in outcomes)
+    taken = sum(fall.by for outcome in outcomes for fall in outcome.falls)
+    busy = sum(outcome.busy for outcome in outcomes)
     verdict = _together([outcome.verdict for outcome in outcomes])
-    what = f"{seen} scale-ins, {victims} with a task on a pod that the ReplicaSet would have taken"
+    victims = sum(outcome.with_victim for outcome in outcomes)
+    what = (
+        f"{seen} scale-ins of {taken} workers ({busy} busy); the ReplicaSet's choice was busy {victims} times"
+    )
     return Row(what=what, verdict=verdict, ours=True, published=verdict.finished + len(verdict.lost))
 
 

@@ -115,9 +115,11 @@ class Producer:
         }
 
 
-def publish(queue_name: str, task_id: str, seconds: float) -> bool:
+def publish(queue_name: str, task_id: str, seconds: float, *, countdown: float | None = None) -> bool:
     try:
-        tasks.record.apply_async((task_id, seconds), task_id=task_id, queue=queue_name, ignore_result=True)
+        tasks.record.apply_async(
+            (task_id, seconds), task_id=task_id, queue=queue_name, ignore_result=True, countdown=countdown
+        )
     except OperationalError:
         return False
     ledger.published(task_id)

@@ -208,6 +208,8 @@ class Policy:
     """In shadow nothing is written to the Deployment and nothing is told to the workers."""
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     """Seconds from the choice of a victim until its drain is cancelled and it works on; nothing is killed."""
+    image: str = ""
+    """What the workers run, by the object; "" where it does not say."""
 
 
 def worker_deployment_name(app_name: str) -> str:
@@ -247,6 +249,7 @@ def policy_of(spec: Mapping[str, Any]) -> Policy:
         paused=bool(target.get("paused", False)),
         mode=_mode(target),
         drain_seconds=_integer(target, "drainSeconds", DEFAULT_DRAIN_SECONDS, 1, MAX_DRAIN_SECONDS),
+        image=str(common.get("image") or ""),
     )
 
 

@@ -39,6 +39,15 @@ class ReplicasOwner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """What the worker container of a Deployment runs; None where its command does not say it."""
+
+    image: str
+    queues: tuple[str, ...] | None
+    concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     name: str
     uid: str
@@ -52,6 +61,8 @@ class Deployment:
     """Of `replicas`, those that are ready."""
     rolling_out: bool = False
     """Its controller has not looked at its newest generation, or not replaced all pods by it."""
+    runs: Runs | None = None
+    """Of its first container; those that others inject stand behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from scaler.cluster.command_line import runs_of
 from scaler.cluster.lease import DURATION_SECONDS, LeaseRecord
 from scaler.cluster.objects import CeleryObject, Deployment, Pod, ReplicasOwner, foreign_owner_among
 from scaler.contract import InvalidSpec, policy_of
@@ -54,8 +55,23 @@ class _DeploymentMetadata(Metadata, rename="camel"):
     managed_fields: list[_ManagedFields] = []
 
 
+class _Container(Struct):
+    image: str = ""
+    command: list[str] = []
+    args: list[str] = []
+
+
+class _TemplateSpec(Struct):
+    containers: list[_Container] = []
+
+
+class _Template(Struct):
+    spec: _TemplateSpec = field(default_factory=_TemplateSpec)
+
+
 class _DeploymentSpec(Struct, rename="camel"):
     replicas: int = 1
+    template: _Template = field(default_factory=_Template)
 
 
 class _DeploymentStatus(Struct, rename="camel"):
@@ -208,6 +224,7 @@ def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> D
         for entry in metadata.managed_fields
         if entry.fields_v1.spec.replicas is not UNSET
     ]
+    worker = next(iter(found.spec.template.spec.containers), None)
     return Deployment(
         name=metadata.name,
         uid=metadata.uid,
@@ -219,6 +236,7 @@ def deployment_extract(found: DeploymentObject, earlier: Deployment | None) -> D
         foreign_owner=foreign_owner_among(owners, seconds_of(metadata.creation_timestamp) or 0),
         rolling_out=(found.status.observed_generation or 0) < metadata.generation
         or found.status.updated_replicas < found.status.replicas,
+        runs=runs_of(worker.image, [*worker.command, *worker.args]) if worker else None,
     )
 
 

@@ -21,6 +21,7 @@ from scaler.pool.count import UNKNOWN
 from scaler.pool.crew import Crew, Rest, node_of
 from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
 from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
+from scaler.pool.drift import drift
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.sight import Questions, Sight
@@ -169,6 +170,7 @@ class Pool:
             stranded=sight.stranded(policy),
             flow=self._flow,
             shadow=shadow,
+            drift=drift(policy, deployment),
         )
         if isinstance(sight.backlog, Backlog):
             report = replace(

@@ -79,6 +79,8 @@ class Report:
     flow: Flow | None = None
     shadow: bool = False
     """What is decided is said, and not done."""
+    drift: str = ""
+    """How the Deployment differs from the object; "" where it does not."""
 
     @property
     def news(self) -> tuple[str, str]:
@@ -245,13 +247,16 @@ def _claims(report: Report) -> dict[str, tuple[str, str, str]]:
     else:
         limited = ("False", "WithinLimits", "the demand asks for nothing that the limits forbid")
     watching = "True" if report.ready is Ready.WATCHING else "False"
-    return {
+    claims = {
         "Ready": (watching, report.ready.value, report.ready_message),
         "Active": active,
         "ScalingActive": _scaling_active(report),
         "ScalingLimited": limited,
         "Draining": (str(bool(report.drain.leaving)), report.drain.reason.value, report.drain.message),
     }
+    if report.drift:
+        claims["SpecDrift"] = ("True", "DeploymentDiffers", report.drift)
+    return claims
 
 
 def _scaling_active(report: Report) -> tuple[str, str, str]:

@@ -71,10 +71,16 @@ class Fall:
     by: int
     pods: tuple[str, ...]
     """Those that lived a moment before, the youngest first."""
+    marked: frozenset[str]
+    """Of these, the ones that were to be taken."""
 
     def would_have_killed(self, running: dict[str, set[str]]) -> bool:
         """Whether a pod that the ReplicaSet's own order takes ran a task."""
         return any(running.get(pod) for pod in self.pods[: self.by])
+
+    def took_busy(self, running: dict[str, set[str]]) -> int:
+        """How many pods it took that ran a task."""
+        return sum(bool(running.get(pod)) for pod in self.marked)
 
 
 @dataclass(slots=True)
@@ -89,7 +95,12 @@ class Course:
 
     def falls(self) -> list[Fall]:
         return [
-            Fall(at=later.at, by=earlier.replicas - later.replicas, pods=earlier.living)
+            Fall(
+                at=later.at,
+                by=earlier.replicas - later.replicas,
+                pods=earlier.living,
+                marked=earlier.marked,
+            )
             for earlier, later in pairwise(self.moments)
             if later.replicas < earlier.replicas
         ]

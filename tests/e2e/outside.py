@@ -23,8 +23,10 @@ import glob, json, sys
 from sample_app.producer import publish
 lines = (json.loads(line) for path in glob.glob("{LEDGER}/*.jsonl") for line in open(path))
 there = {{line["id"] for line in lines if line["event"] == "published"}}
-for number, seconds in enumerate(json.loads(sys.argv[2])):
-    if f"task-{{number}}" not in there and not publish(sys.argv[1], f"task-{{number}}", seconds):
+queue, lengths, batch, countdown = json.loads(sys.argv[1])
+for number, seconds in enumerate(lengths):
+    id = f"{{batch}}-{{number}}"
+    if id not in there and not publish(queue, id, seconds, countdown=countdown):
         sys.exit("the broker refused a task")
 """
 
@@ -59,9 +61,14 @@ class Outside:
         }
         self._run("sh", "-c", f"printf '%s\\n' \"$0\" >> {ORDERS}", json.dumps(order))
 
-    def publish(self, queue: str, lengths: Sequence[float]) -> None:
-        """A recorded task for each length in seconds; those that the ledger has already are left out."""
-        self._run("python3", "-c", PUBLISH, queue, json.dumps(lengths))
+    def publish(
+        self, queue: str, lengths: Sequence[float], *, batch: str = "task", countdown: float | None = None
+    ) -> None:
+        """A recorded task for each length in seconds; those that the ledger has already are left out.
+
+        With a countdown in seconds, their time comes then.
+        """
+        self._run("python3", "-c", PUBLISH, json.dumps([queue, lengths, batch, countdown]))
 
     def outstanding(self, queue: str) -> int:
         """By the producer's last report; an order that it has not taken up yet is not in it."""

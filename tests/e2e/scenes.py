@@ -14,13 +14,15 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from demo.rendered import Manifest
 from scaler.contract import SCALER_NAME, Env
+from scaler.pool.stuck import STUCK_SECONDS
+from scaler.workers.roll_call import LOOK_AFTER_SECONDS
 from tests.e2e.course import Course, Fall, Moment, Step, followed
 from tests.e2e.ledger import Entry, Verdict, judge, published_in, running_at
 from tests.e2e.stack import POOL, WORKERS, Stack, with_ledger
@@ -30,6 +32,7 @@ MOST: Final = 4
 """Workers of a scene, at most."""
 GROW_SECONDS = 40
 SHRINK_SECONDS = 60
+EVICTED_SECONDS = STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
@@ -66,15 +69,20 @@ class Outcome:
     falls: list[Fall]
     with_victim: int
     """Of the falls: those with a task on a pod that the ReplicaSet's own order would have taken."""
+    busy: int
+    """Pods that were taken while they ran a task."""
     steps: Counter[Step]
     kills: Counter[Step] = field(default_factory=Counter)
     """Of the scaler, by the step that had just been seen."""
     consuming: Mapping[str, bool] = field(default_factory=dict)
     """By worker of the end, whether it takes tasks from the pool's queue."""
+    early: float | None = None
+    """Seconds from the first worker that was asked for a task of later, until that task's time."""
 
     def __str__(self) -> str:
         removed = sum(fall.by for fall in self.falls)
-        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.with_victim} with a victim"
+        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.busy} of them busy"
+        text += f", {self.with_victim} with a victim"
         if self.steps[Step.TAKEN_BACK]:
             text += f", {self.steps[Step.TAKEN_BACK]} drains taken back"
         if self.kills:
@@ -140,6 +148,37 @@ def rolled(stack: Stack, *, rolls: int) -> Outcome:
         return outcome(stack, course)
 
 
+def woken(stack: Stack, *, ahead: float) -> Outcome:
+    """A pool of no workers: tasks of now wake it, it rests again, and a task of later wakes it in time."""
+    with followed(stack.cluster, stack.namespace, POOL) as course:
+        stack.outside.publish(QUEUE, [1], batch="now")
+        stack.wait(lambda: bool(course.now.living), "a worker", GROW_SECONDS)
+        rest(stack, course)
+        rested = len(course.moments) - 1
+        due = time.time() + ahead
+        stack.outside.publish(QUEUE, [1], batch="later", countdown=ahead)
+        stack.wait(lambda: bool(course.now.living), "a worker for the task of later", ahead + GROW_SECONDS)
+        rose = next(moment.at for moment in course.moments[rested:] if moment.replicas)
+        rest(stack, course)
+        return replace(outcome(stack, course), early=due - rose)
+
+
+def deafened(stack: Stack) -> Outcome:
+    """One of two workers takes nothing any more, as after a lost connection, while work is due."""
+    with followed(stack.cluster, stack.namespace, POOL) as course:
+        load = Load(longest=3)
+        load.order(stack, load.high, "deaf")
+        deaf = min(stack.worker_pods())
+        # A scaler that has begun, or lost its broker for a while, has deaf workers consume again.
+        time.sleep(max(LOOK_AFTER_SECONDS))
+        silence(stack, deaf)
+        stack.wait(lambda: deaf not in course.now.living, f"{deaf} evicted", EVICTED_SECONDS)
+        stack.wait(partial(_are_living, course, 2), "two workers", GROW_SECONDS)
+        load.order(stack, 0, "deaf")
+        rest(stack, course)
+        return outcome(stack, course, consuming=consumed(stack))
+
+
 def _are_living(course: Course, workers: int) -> bool:
     return len(course.now.living) == workers
 
@@ -156,6 +195,7 @@ def outcome(
         verdict=judge(published_in(entries), entries),
         falls=course.falls(),
         with_victim=with_victim(course, entries),
+        busy=sum(fall.took_busy(running_at(entries, fall.at)) for fall in course.falls()),
         steps=course.counted(),
         kills=kills or Counter(),
         consuming=consuming or {},
@@ -291,6 +331,16 @@ def consumed(stack: Stack) -> dict[str, bool]:
     said = json.loads(stack.kubectl("exec", "outside", "--", "python3", "-c", ask))
     pods = stack.worker_pods()
     return {pod: QUEUE in {queue["name"] for queue in said.get(f"worker@{pod}", ())} for pod in sorted(pods)}
+
+
+def silence(stack: Stack, pod: str) -> None:
+    """By hand, in one of the ways in which workers are seen to be alive and to take nothing."""
+    tell = (
+        "from sample_app.tasks import app; "
+        f"print(app.control.cancel_consumer('{QUEUE}', destination=['worker@{pod}'], reply=True, timeout=10))"
+    )
+    said = stack.kubectl("exec", "outside", "--", "python3", "-c", tell)
+    assert "no longer consuming" in said, said
 
 
 def without_handshake(manifest: Manifest) -> Manifest:

@@ -1,5 +1,5 @@
 """The proof that nothing the system itself does ends a task: scale-in, take-back, roll-out, a killed scaler,
-new limits, under load, with a ledger outside the broker.
+new limits, a pool at zero, a worker gone deaf, with a ledger outside the broker.
 
 The scenes run side by side, each on a stack of its own. The same load with the handshake switched off has to
 show killed tasks: it checks the check.
@@ -16,9 +16,11 @@ import pytest
 
 from demo.cluster import Cluster
 from demo.images import Built
+from tests.conftest import FOUND
 from tests.e2e import scenes
 from tests.e2e.conftest import NAMESPACES, Stacks
 from tests.e2e.course import Step
+from tests.e2e.ledger import Verdict
 from tests.e2e.scenes import BREATHING, Outcome
 from tests.e2e.stack import Change, Stack, with_ledger
 
@@ -42,6 +44,12 @@ SCENES: dict[str, tuple[Act, Change, dict[str, Any]]] = {
         {},
     ),
     "roll-out": (lambda stack: scenes.rolled(stack, rolls=ROLLS), with_ledger, {"gracePeriodSeconds": 60}),
+    "zero": (
+        lambda stack: scenes.woken(stack, ahead=60),
+        with_ledger,
+        {"minReplicas": 0},
+    ),
+    "deaf worker": (scenes.deafened, with_ledger, {"minReplicas": 2, "maxReplicas": 2}),
     "no handshake": (
         lambda stack: scenes.breathe(stack, scale_ins=3, victims=2, seconds=300, clean=False),
         scenes.without_handshake,
@@ -79,7 +87,7 @@ def _play(stacks: Stacks, act: Act, change: Change, settings: dict[str, Any]) ->
 
 @pytest.fixture
 def outcome_of(
-    plays: dict[str, Play], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    plays: dict[str, Play], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> Callable[[str], Outcome]:
     def wait(name: str) -> Outcome:
         play = plays[name]
@@ -88,8 +96,7 @@ def outcome_of(
             outcome = play.outcome.result()
         finally:
             homes += [(stack.cluster, stack.namespace) for stack in play.made]
-        with capsys.disabled():
-            print(f"\n{name}: {outcome}")
+        record_property(FOUND, f"{name}: {outcome}")
         return outcome
 
     return wait
@@ -119,6 +126,30 @@ def test_no_roll_out_and_no_new_limit_ends_or_repeats_a_task(outcome_of: Callabl
     outcome = outcome_of("roll-out")
 
     assert outcome.steps[Step.LOWERED] >= 2
+    assert outcome.verdict.clean, outcome.verdict
+
+
+def test_a_pool_of_no_workers_is_woken_by_a_task_and_in_time_for_one_of_later(
+    outcome_of: Callable[[str], Outcome],
+) -> None:
+    outcome = outcome_of("zero")
+
+    assert outcome.steps[Step.RAISED] == 2
+    assert len(outcome.falls) >= 2, "at rest before the task of later was published, and at the end"
+    assert outcome.early is not None
+    assert outcome.early > 0
+    assert outcome.verdict == Verdict(finished=2, lost=(), killed=(), repeated=(), unpublished=())
+
+
+def test_a_worker_that_takes_nothing_while_work_is_due_is_replaced(
+    outcome_of: Callable[[str], Outcome],
+) -> None:
+    """Its pod is evicted: no scale-in takes part in it."""
+    outcome = outcome_of("deaf worker")
+
+    assert not outcome.falls
+    assert len(outcome.consuming) == 2
+    assert all(outcome.consuming.values()), outcome.consuming
     assert outcome.verdict.clean, outcome.verdict
 
 

@@ -52,6 +52,7 @@ def test_full_spec_is_read_whole() -> None:
         paused=True,
         mode=Mode.SHADOW,
         drain_seconds=900,
+        image="sums:1",
         behavior=Behavior(
             scale_up=ScalingRules(
                 stabilization_seconds=5,
