@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.components import fleet_schema
+from infra.components import broker, fleet_schema
 from infra.components.broker import PASSWORD_MARK, broker_url, password_mark
 from infra.live.first_look import FirstLook
 from infra.recording import Hidden, Recorded, record
@@ -182,7 +182,10 @@ def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
 ) -> None:
     """Without a volume, whatever starts Redis anew empties it."""
     inputs = named(program, "lifecycle").inputs
-    volatile = {"redisImage", "redisResources", "redisPassword"} if stack == "local" else set()
+    volatile = {
+        *("imagePullPolicy", "imagePullSecrets", "redisImage", "redisResources", "redisPassword"),
+        "redisTemplate",
+    }
 
     assert inputs["producers"] == (["sample-app"] if stack == "local" else [])
     assert inputs["queues"].keys() == inputs["celeries"].keys()
@@ -190,9 +193,55 @@ def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
         "existingSecret",
         "redisPersistence",
         "brokerTransportOptions",
-        *volatile,
+        *(volatile if stack == "local" else ()),
     }
     assert PASSWORD not in str(inputs)
+
+
+def broker_of(password: str = PASSWORD, **overrides: str) -> dict[str, str]:
+    """What a stack without a volume declares about its Redis."""
+    declared = record(settings("local", overrides), password=password)
+    found: dict[str, str] = named(declared, "lifecycle").inputs["broker"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        ({"maxReplicas": "9", "celeryApp": "other", "logLevel": "debug"}, set()),
+        ({"imagePullPolicy": "Always"}, {"imagePullPolicy", "redisTemplate"}),
+        ({"imagePullSecrets": '["mine"]'}, {"imagePullSecrets", "redisTemplate"}),
+        ({"redisImage": "redis:9"}, {"redisImage", "redisTemplate"}),
+        (
+            {"existingSecret": "mine", "createNamespace": "false"},
+            {"existingSecret", "redisTemplate", "redisPassword"},
+        ),
+    ],
+)
+def test_whatever_makes_a_new_redis_changes_what_is_kept_of_it(
+    overrides: dict[str, str], changed: set[str]
+) -> None:
+    before, after = broker_of(), broker_of(**overrides)
+
+    assert {key for key in before | after if before.get(key) != after.get(key)} == changed
+
+
+def test_a_pod_of_redis_that_a_newer_program_makes_otherwise_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = broker_of()
+    monkeypatch.setattr(broker, "START", "exec redis-server")
+
+    after = broker_of()
+
+    assert {key for key in before if before[key] != after[key]} == {"redisTemplate"}
+
+
+def test_another_password_is_told_as_that_alone() -> None:
+    """The pods' annotation with its mark is no part of the pod's own digest."""
+    before, after = broker_of(), broker_of(password="another")
+
+    assert {key for key in before if before[key] != after[key]} == {"redisPassword"}
 
 
 def test_the_scaler_owns_the_workers_replicas(program: list[Recorded]) -> None:

@@ -17,7 +17,7 @@ from tests.conftest import Kubectl, RedisServer
 from tests.definition import define
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
-from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
+from tests.scaler.workers import CeleryWorkers
 
 
 @pytest.fixture
@@ -49,12 +49,6 @@ def kombu(redis_server: RedisServer) -> Iterator[Connection]:
 @pytest.fixture
 def stage() -> Stage:
     return Stage()
-
-
-@pytest.fixture
-def celery_python(request: pytest.FixtureRequest) -> str:
-    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
-    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
 
 
 @pytest.fixture

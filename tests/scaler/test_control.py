@@ -16,10 +16,8 @@ from scaler.workers import control as control_module
 from scaler.workers.answers import HeldTasks
 from scaler.workers.control import ControlUnavailable, Link, WorkerControl
 from tests.conftest import RedisServer
-from tests.scaler.workers import CeleryWorkers, celery_version
+from tests.scaler.workers import CeleryWorkers, celery_version, every_celery
 
-every_celery = pytest.mark.parametrize("celery_python", ["newest", "oldest"], indirect=True)
-"""The ends of the range; docs/decisions/0010-celery-versions.md has those in between."""
 pools = pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 
 
