@@ -15,11 +15,11 @@ down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DE
 
 test: check ## `make check`, then the tests: unit, program, cluster, end to end
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m pytest -m "not slow"
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest -n 2 --dist loadgroup
 
 check: venv ## format, lint, types, who may import whom
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .
@@ -30,7 +30,7 @@ images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and samp
 
 bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.page --pools 1 && $(VENV)/python -m bench.flood
 
 bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
 	@$(VENV)/python -m bench.keda $(BENCH)

@@ -37,7 +37,7 @@ Runs = Broker | Workers | Beat | Flower | SampleApp | Autoscaler
 
 def deploy(settings: Settings, seen: FirstLook) -> None:
     """Declare every resource of the stack, and export what people paste."""
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *seen.warnings):
         pulumi.log.warn(str(warning))
     provider = kubernetes.Provider(
         "cluster",

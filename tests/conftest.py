@@ -20,10 +20,30 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.rabbitmq import RabbitServer, Vhost
+from tests.scaler.workers import OLDEST, PYTHON, python_with
 
 # Time is measured in `make bench`: a busy machine must not fail a law that holds.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+FOUND = "found"
+"""Name of a test's property whose value is shown at the end, whether the test passes or not."""
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs all tests of the one cluster, one after the other."""
+    for item in items:
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == FOUND and report.when == "call":
+                    terminalreporter.write_line(str(value))
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +131,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def celery_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
+    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
 
 
 @pytest.fixture

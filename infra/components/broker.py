@@ -80,7 +80,7 @@ class Broker(pulumi.ComponentResource):
             needed.append(_secret(name, settings, identity, password, child))
             mark = password.apply(lambda text: password_mark(text, salt=settings.namespace))
             self.pod_annotations[PASSWORD_MARK] = pulumi.Output.unsecret(mark)
-        self.keeping = _keeping(settings, self.pod_annotations)
+        self.keeping = _keeping(settings, self.secret_name, identity, self.pod_annotations)
         if settings.redis_persistence["enabled"]:
             needed.append(_claim(name, settings, identity, child))
         pod = _pod(settings, self.secret_name, self.pod_annotations)
@@ -126,7 +126,11 @@ def password_mark(password: str, *, salt: str) -> str:
     return digest.hex()
 
 
-def _keeping(settings: Settings, marks: Mapping[str, pulumi.Output[str]]) -> Keeping:
+def _keeping(
+    settings: Settings, secret_name: str, identity: Identity, marks: Mapping[str, pulumi.Output[str]]
+) -> Keeping:
+    """By setting for the sentence that a person reads, and last the pod as a whole, which a newer program
+    may change without any setting. A state that lacks one of them is not held to it (`preflight._change`)."""
     options = transport_options(settings)
     kept = settings.redis_persistence
     found: Keeping = {
@@ -136,7 +140,14 @@ def _keeping(settings: Settings, marks: Mapping[str, pulumi.Output[str]]) -> Kee
     }
     if kept["enabled"]:
         return found
-    found |= {"redisImage": settings.redis_image, "redisResources": _text(settings.redis_resources)}
+    pod = pod_baseline.template(_pod(settings, secret_name, {}), identity)  # the mark is compared by itself
+    found |= {
+        "imagePullPolicy": settings.defaults.image_pull_policy,
+        "imagePullSecrets": ", ".join(settings.defaults.image_pull_secrets),
+        "redisImage": settings.redis_image,
+        "redisResources": _text(settings.redis_resources),
+        "redisTemplate": hashlib.sha256(_text(pod).encode()).hexdigest()[:16],
+    }
     mark = marks.get(PASSWORD_MARK)
     return found if mark is None else {**found, "redisPassword": mark}
 

@@ -16,6 +16,7 @@ import pytest
 
 from demo.cluster import Cluster
 from demo.images import Built
+from tests.conftest import FOUND
 from tests.e2e import scenes
 from tests.e2e.conftest import NAMESPACES, Stacks
 from tests.e2e.course import Step
@@ -86,7 +87,7 @@ def _play(stacks: Stacks, act: Act, change: Change, settings: dict[str, Any]) ->
 
 @pytest.fixture
 def outcome_of(
-    plays: dict[str, Play], request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    plays: dict[str, Play], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> Callable[[str], Outcome]:
     def wait(name: str) -> Outcome:
         play = plays[name]
@@ -95,8 +96,7 @@ def outcome_of(
             outcome = play.outcome.result()
         finally:
             homes += [(stack.cluster, stack.namespace) for stack in play.made]
-        with capsys.disabled():
-            print(f"\n{name}: {outcome}")
+        record_property(FOUND, f"{name}: {outcome}")
         return outcome
 
     return wait

@@ -177,7 +177,7 @@ async def test_stopped_process_is_unreachable_and_comes_back(files: RabbitFiles,
 async def test_user_that_may_not_ask_for_lengths_goes_by_the_table(
     files: RabbitFiles, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As RabbitMQ 4.2.6 and later have it. They log each refusal, so it is tried again after a minute only."""
+    """As RabbitMQ 4.2.6 and later have it. They log each refusal: it is tried again after a minute only."""
     vhost.declare("quorum", "quorum")
     vhost.server.api(
         "POST",
