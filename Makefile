@@ -30,7 +30,7 @@ images: venv ## REGISTRY=host/folder [TAG=…] [PUSH=1]: scaler, Flower and samp
 
 bench: venv ## the figures that README.md promises, measured here
 	@$(PYTHON) -m demo.environment packages
-	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.flood
+	@$(VENV)/python -m bench.scaler && $(VENV)/python -m bench.page --pools 1 && $(VENV)/python -m bench.flood
 
 bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
 	@$(VENV)/python -m bench.keda $(BENCH)

@@ -1,24 +1,27 @@
 """What the page costs: `python -m bench.page`. An hour of ticks as fast as they go, with and without it.
 
 It owns the table: memory that an hour of history adds to a process, what pages that are open for all that
-hour add to it, and the time that a tick takes for it. The board is fed as the scaler's telemetry feeds it,
-every pool busy: figures that change in each tick, a decision that changes something every minute. Each row is
-a process of its own.
+hour add to it, whom the process calls meanwhile, and the time that a tick takes. The board is fed as the
+scaler's telemetry feeds it, every pool busy: figures that change in each tick, a decision that changes
+something every minute. Each row is a process of its own; one of 1,000 pools takes minutes.
 
-It asserts nothing. The memory of a whole scaler, with and without a page, is in `bench.scaler`.
+It asserts nothing. The memory of a whole scaler and what it asks of the API server, with and without a page,
+are in `bench.scaler`, which wants a cluster.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 import aiohttp
 from prometheus_client import CollectorRegistry
@@ -37,31 +40,62 @@ from tests.scaler.fakes import FakeCluster
 from tests.scaler.samples import AT, observation
 
 TICKS = 1800
+POOLS: Final = (1, 1000)
+PAGES: Final = (0, 1, 10)
+LIMIT_MEGABYTES: Final = 10
 POLL_SECONDS = 2.0
 ROOT = Path(__file__).parents[1]
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.page", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--ticks", type=int, default=TICKS)
+    parser.add_argument("--ticks", type=int, default=TICKS, help=f"default: {TICKS}, an hour")
+    parser.add_argument("--pools", type=int, nargs="+", default=POOLS, help="default: 1 and 1000")
     parser.add_argument(
         "--one", nargs=2, type=int, metavar=("POOLS", "PAGES"), help="one row, in this process"
     )
     options = parser.parse_args(arguments)
     if options.one:
         pools, pages = options.one
-        print(asyncio.run(_hour(pools, pages, options.ticks)))
+        print(json.dumps(asdict(asyncio.run(_hour(pools, pages, options.ticks)))))
         return 0
-    print(f"{'pools':>6} {'pages':>6}  {'added in an hour':>18}  {'a tick, mean':>14}")
-    for pools, pages in ((1, 0), (1, 1), (1, 10), (1000, 0), (1000, 1), (1000, 10)):
-        command = [sys.executable, "-m", "bench.page", "--ticks", str(options.ticks)]
-        command += ["--one", str(pools), str(pages)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        print(f"{pools:>6} {pages:>6}  {done.stdout.strip() or done.stderr.strip()}", flush=True)
+    print(f"{'pools':>6} {'pages':>6} {'added in an hour':>18} {'a tick, mean':>14} {'points of a pool':>18}")
+    for pools in options.pools:
+        hours = {pages: _measured(pools, pages, options.ticks) for pages in PAGES}
+        for pages, hour in hours.items():
+            print(
+                f"{pools:>6} {pages:>6} {hour.megabytes:>15.1f} MB {hour.milliseconds:>11.2f} ms "
+                f"{hour.points:>18}",
+                flush=True,
+            )
+        for pages in PAGES[1:]:
+            more = hours[pages].megabytes - hours[0].megabytes
+            print(
+                f"  {pages} open: {more:+.1f} MB, limit {LIMIT_MEGABYTES} MB; "
+                f"{hours[pages].calls} connections made by the process, limit 0",
+                flush=True,
+            )
     return 0
 
 
-async def _hour(pools: int, pages: int, ticks: int) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    megabytes: float
+    milliseconds: float
+    """Of a tick."""
+    points: int
+    """Of one pool's chart."""
+    calls: int
+    """Connections that the process made, but for the one by which this program reads the page."""
+
+
+def _measured(pools: int, pages: int, ticks: int) -> Hour:
+    command = [sys.executable, "-m", "bench.page", "--ticks", str(ticks), "--one", str(pools), str(pages)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return Hour(**json.loads(done.stdout))
+
+
+async def _hour(pools: int, pages: int, ticks: int) -> Hour:
     board = Board("bench", POLL_SECONDS)
     cluster = FakeCluster()
     followed = [Pool(cluster.add(f"pool-{number}")) for number in range(pools)]
@@ -69,6 +103,13 @@ async def _hour(pools: int, pages: int, ticks: int) -> str:
     port = free_port()
     runner = await serve(board, CollectorRegistry(), lambda: True, host="127.0.0.1", port=port)
     random.seed(1)
+    calls: list[int] = []
+
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and arguments[1][1] != port:
+            calls.append(arguments[1][1])
+
+    sys.addaudithook(hear)
     _tick(board, followed, deployments, AT)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", connector=connector) as session:
@@ -89,7 +130,7 @@ async def _hour(pools: int, pages: int, ticks: int) -> str:
         reader.kill()
         reader.wait()
     await runner.cleanup()
-    return f"{after - before:>15.1f} MB  {spent / ticks * 1e3:>11.2f} ms   {points} points of a pool"
+    return Hour(megabytes=after - before, milliseconds=spent / ticks * 1e3, points=points, calls=len(calls))
 
 
 def _reader(port: int, number: int) -> subprocess.Popen[bytes]:
@@ -103,13 +144,16 @@ def _reader(port: int, number: int) -> subprocess.Popen[bytes]:
 def _tick(board: Board, pools: list[Pool], deployments: list[Deployment], at: float) -> None:
     board.reads.append(0.004)
     for pool, deployment in zip(pools, deployments, strict=True):
-        policy = pool.policy
+        policy, scaled = pool.policy, False
         assert policy is not None
         seen: Observation = observation(random.randrange(900), at=at, replicas=4)
         decision, pool.memory = decide(policy, seen, pool.memory)
         if int(at) % 60 == hash(pool.name) % 60 // 2 * 2:
             decision = replace(decision, desired_replicas=4 + int(at) % 3)
+            scaled = decision.desired_replicas != 4
         board.judged(pool, _report(seen, decision, pool.memory), deployment)
+        if scaled:
+            board.scaled(pool, 4, decision.desired_replicas)
     board.ticked(at, seconds=0.01, trouble=None, leading=True)
 
 

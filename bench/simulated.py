@@ -118,9 +118,8 @@ def _idle(cluster: Cluster, pool: Pool) -> bool:
 
 
 def _read(path: Path) -> Recorded:
-    text = path.read_bytes()
-    # The recorder was stopped by its reader: its last line may be cut.
-    return recorded(recording.read(text[: text.rindex(b"\n")].splitlines()), None)
+    with path.open("rb") as lines:
+        return recorded(recording.read(lines), None)
 
 
 def compare(name: str, found: Recorded, other: Recorded) -> Iterator[str]:

@@ -119,10 +119,14 @@ class Engine:
             self.run("stack", "init", self.stack, cwd=self._project, timeout_seconds=60)
 
 
-def find() -> Engine | None:
-    """The CLI on PATH or the one installed by an earlier demo, and its Kubernetes provider."""
+def program_found() -> str | None:
+    """The CLI on PATH, or the one installed by an earlier demo."""
     own = _own_root() / "bin" / "pulumi"
-    program = shutil.which("pulumi") or (str(own) if own.exists() else None)
+    return shutil.which("pulumi") or (str(own) if own.exists() else None)
+
+
+def find() -> Engine | None:
+    program = program_found()
     return Engine(program=program, folder=cache() / STATE_FOLDER) if program else None
 
 

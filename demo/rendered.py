@@ -28,7 +28,7 @@ DEFINITION_MANAGER = "celery-fleet-crd"
 """The field manager of `infra.components.fleet_objects`, so that stacks of both kinds own the definition
 together."""
 WORKERS = "app.kubernetes.io/component=worker"
-PRODUCERS = "app.kubernetes.io/component=sample"
+PRODUCERS = "app.kubernetes.io/component in (beat,sample)"
 SCALER = "celery-fleet-scaler"
 NOT_EMPTY = "the fleet is not known to be empty"
 """How `python -m scaler drain` begins to say so."""
@@ -71,7 +71,8 @@ def drain(cluster: Cluster, namespace: str, *, seconds: int = DRAIN_SECONDS) -> 
     if not cluster.kubectl("get", "namespace", namespace, "--ignore-not-found"):
         return
     producers = cluster.get("deployment", here, f"--selector={PRODUCERS}")["items"]
-    replicas = {item["metadata"]["name"]: item["spec"]["replicas"] for item in producers}
+    # At 0 they were left by a drain that was interrupted: the program declares 1.
+    replicas = {item["metadata"]["name"]: max(1, item["spec"]["replicas"]) for item in producers}
     _scale(cluster, here, dict.fromkeys(replicas, 0))
     judge = ("python3", "-m", "scaler", "drain", f"--timeout={seconds}")
     scaler = ("exec", here, f"deployment/{SCALER}", "--")

@@ -10,6 +10,8 @@ import os
 import time
 from pathlib import Path
 
+import yaml
+
 from demo import cluster as clusters
 from demo import engine, images, rendered
 from demo.cluster import Cluster
@@ -22,6 +24,7 @@ from demo.timeline import timeline
 from scaler.contract import SCALER_NAME
 
 NAMESPACE = "celery-fleet-local"
+STACKS = Path(__file__).resolve().parents[1] / "stacks"
 TASKS, BATCHES = 10_000, 3
 READY_SECONDS = 120
 NOTHING_REMOVED = "nothing was removed"
@@ -89,8 +92,7 @@ def watch() -> None:
 def ways_in(cluster: Cluster) -> list[str]:
     """What a person opens and types next."""
     here = f"--namespace={NAMESPACE}"
-    node = cluster.get("nodes")["items"][0]
-    address = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    address = _node(cluster)
     pages = {SCALER_NAME: "see why: the page", "flower": "Flower", "sample-app": "the sample application"}
     ports = {
         service["metadata"]["name"]: service["spec"]["ports"][0].get("nodePort")
@@ -112,16 +114,30 @@ def ways_in(cluster: Cluster) -> list[str]:
     ]
 
 
+def _node(cluster: Cluster) -> str:
+    """The address at which the node's ports are reached."""
+    node = cluster.get("nodes")["items"][0]
+    found = next(a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP")
+    return str(found)
+
+
+def flower_url(cluster: Cluster) -> str:
+    """Where Flower will be: known before there is one, for the stack's settings fix its node port."""
+    stack = yaml.safe_load((STACKS / f"Pulumi.{engine.STACK}.yaml").read_text())
+    return f"http://{_node(cluster)}:{stack['config']['celery-fleet:flowerNodePort']}/"
+
+
 def _deploy(cluster: Cluster, built: images.Built) -> None:
+    settings = {"flowerUrl": flower_url(cluster), **built.settings}
     # DEMO_ENGINE=none shows the other way on a machine that has the CLI.
     stack = None if os.environ.get("DEMO_ENGINE") == "none" else engine.find_or_install()
     if stack is not None:
         say("Deploying the stack `local` with pulumi up: about 30 s.")
         at = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
-        say(f"Resources: {stack.up({**built.settings, **at})}.")
+        say(f"Resources: {stack.up({**settings, **at})}.")
     else:
         say("Deploying the stack `local` as rendered manifests with kubectl apply: about 20 s.")
-        rendered.apply(cluster, engine.STACK, built.settings)
+        rendered.apply(cluster, engine.STACK, settings)
     wait = ("wait", f"--namespace={NAMESPACE}", f"--timeout={READY_SECONDS}s", "--all")
     patience = READY_SECONDS + 10
     cluster.kubectl(*wait, "--for=condition=Available", "deployment", timeout_seconds=patience)

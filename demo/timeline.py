@@ -6,6 +6,7 @@ the area has a gap with a dot on the ground, never a zero.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final
@@ -13,9 +14,12 @@ from typing import Final
 from demo.screen import Sight
 
 WIDTH: Final = 92
+"""Columns at most; in a narrower terminal as many as it has, for a line that wraps is no picture."""
 HEIGHT: Final = 8
 """Rows of the area; the steps have one for each number of workers."""
 GUTTER: Final = 10
+LEAST: Final = 24
+"""Columns of the picture itself, however narrow the terminal."""
 BETWEEN_TIMES: Final = 12
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 LEVEL: Final = "─"
@@ -26,7 +30,8 @@ DOWN: Final = "╮╰"
 
 def timeline(looks: Sequence[tuple[float, Sight]]) -> str:
     """`looks` are seconds since the beginning with what was seen then, in order; at least one."""
-    columns = _columns(looks, WIDTH - GUTTER)
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    columns = _columns(looks, max(LEAST, width - GUTTER))
     lines = (
         *_area([sight.waiting for sight in columns]),
         *_steps([sight.replicas for sight in columns]),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -35,8 +35,15 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from infra.live.declaration import DRAIN_TIMEOUT_SECONDS, Declaration, OnDestroy, declaration_of
-from infra.live.departure import NotEmpty, depart, given_up, number_of, policy_of
+from infra.live.declaration import (
+    DRAIN_TIMEOUT_SECONDS,
+    Declaration,
+    OnDestroy,
+    declaration_of,
+    is_unknown,
+    known,
+)
+from infra.live.departure import NotEmpty, bring_back, depart, given_up, number_of, policy_of
 from infra.live.preflight import other_cluster, refusals
 from infra.live.readiness import Done, Failed, Memory, Waiting, assess
 from infra.live.stack_file import value_of
@@ -49,12 +56,18 @@ __all__ = ["FleetLifecycle", "FleetLifecycleArgs", "LifecycleFailed"]
 
 POLL_SECONDS: Final = 1
 PROGRESS_SECONDS: Final = 10
+WHERE: Final = frozenset({"namespace", "context", "kubeconfig_path", "stack"})
+"""Without these there is no place to look at."""
 LOST_SECONDS: Final = 30
 """How long the API server may be away during a wait: a control plane's own restart takes that long."""
 
 
 class LifecycleFailed(Exception):  # noqa: N818  # the fact, not the failure
     """What a person reads under `error:`."""
+
+
+class Forbidden(LifecycleFailed):
+    """The cluster answers, and this user may not ask or do what is needed."""
 
 
 class ClusterGone(LifecycleFailed):
@@ -113,24 +126,27 @@ class LifecycleProvider(ResourceProvider):
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
         """Runs at preview, before the first write, and again before the resource is made."""
-        if any(_unknown(value) for value in news.values()):
+        unknown = frozenset(key for key, value in news.items() if is_unknown(value))
+        if unknown & WHERE:
             return CheckResult(news, [])
         before = declaration_of(olds) if olds.get("stack") else None
-        wanted = declaration_of(news)
+        wanted = declaration_of(known(news))
         recorded = before.cluster_uid if before else ""
         try:
             with self._cluster(wanted) as cluster:
                 uid = cluster.uid()
                 if stranger := other_cluster(recorded, uid, cluster.description):
                     return CheckResult(news, [CheckFailure("context", stranger)])
-                found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster)]
+                found = [CheckFailure(r.key, r.reason) for r in refusals(before, wanted, cluster, unknown)]
+                stopped = cluster.read_stopped(wanted.namespace, wanted.producers)
         except LifecycleFailed as error:
             return CheckResult(news, [CheckFailure("context", str(error))])
-        # An input from here on, though no one declares it: `check` gets old inputs, not old outputs.
-        return CheckResult({**news, "cluster_uid": recorded or uid}, found)
+        # Inputs from here on, though no one declares them: `check` gets old inputs, not old outputs, and a
+        # producer at 0, which a drain that was killed leaves, is nothing that another input would show.
+        return CheckResult({**news, "cluster_uid": recorded or uid, "stopped": stopped}, found)
 
     def diff(self, _id: str, olds: dict[str, Any], news: dict[str, Any]) -> DiffResult:
-        if any(_unknown(value) for value in news.values()):
+        if any(is_unknown(value) for value in news.values()):
             return DiffResult(changes=True, replaces=[])
         return DiffResult(changes=declaration_of(olds).updates(declaration_of(news)), replaces=[])
 
@@ -163,7 +179,7 @@ class LifecycleProvider(ResourceProvider):
                 depart(policy, declared, cluster, seconds, _say)
         except NotEmpty as error:
             raise _for_people(LifecycleFailed(str(error))) from None
-        except ClusterGone as error:
+        except (ClusterGone, Forbidden) as error:
             if policy is not OnDestroy.DISCARD:
                 raise _for_people(LifecycleFailed(given_up(policy, [str(error)]))) from None
             _say(f"removed from the state without asking the cluster: {error}")
@@ -171,10 +187,12 @@ class LifecycleProvider(ResourceProvider):
     def _wait(self, declared: Declaration, recorded_uid: str) -> dict[str, Any]:
         with self._cluster(declared) as cluster:
             uid = _refuse_other(recorded_uid, cluster)
+            bring_back(declared, cluster, _say)
             notes = _wait_until_ready(declared, cluster)
         return {
             **asdict(declared),
             "deployments": list(declared.deployments),
+            "stopped": [],
             "cluster_uid": uid or recorded_uid,
             "ready_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "messages": list(notes),
@@ -192,8 +210,7 @@ class LifecycleProvider(ResourceProvider):
         except (NoCluster, ClusterUnavailable) as error:
             raise _for_people(ClusterGone(str(error))) from None
         except NotAllowed as error:
-            said = f"your user may not read what this needs: {error}"
-            raise _for_people(LifecycleFailed(said)) from None
+            raise _for_people(Forbidden(f"your user may not do what this needs: {error}")) from None
         except LifecycleFailed as error:
             raise _for_people(error) from None
 
@@ -257,15 +274,6 @@ def _say(line: str) -> None:
     # The engine shows a plugin's standard output line by line; `pulumi.log` has no engine to talk to here.
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def _unknown(value: object) -> bool:
-    """At preview a property may hang on a resource that is not there yet."""
-    if isinstance(value, pulumi.output.Unknown):
-        return True
-    if isinstance(value, Mapping):
-        return any(_unknown(item) for item in value.values())
-    return isinstance(value, list) and any(_unknown(item) for item in value)
 
 
 class FleetLifecycle(Resource, module="celeryfleet", name="FleetLifecycle"):

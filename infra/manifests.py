@@ -25,6 +25,7 @@ from infra.components.credentials import MARKS
 from infra.components.fleet_objects import FIELD_MANAGER
 from infra.recording import Hidden, Recorded, record
 from infra.settings import PROJECT, Configuration, Settings, WrongSettings, load
+from scaler import contract
 
 STACKS: Final = Path(__file__).parent.parent / "stacks"
 OURS: Final = "pulumi.com/"
@@ -44,6 +45,11 @@ ORDER: Final = (
     "Celery",
 )
 """In which kinds are applied; within a kind, the program's order."""
+
+PRODUCERS: Final = "app.kubernetes.io/component in (beat,sample)"
+WORKERS: Final = "app.kubernetes.io/component=worker"
+EACH: Final = "cel,deploy,svc,cm,pdb,netpol,rolebinding,role,sa,pvc"
+"""As kubectl calls the kinds of `ORDER` that lie in a namespace."""
 
 
 def configuration(stack: str, overrides: Mapping[str, str]) -> Configuration:
@@ -99,7 +105,24 @@ def header(settings: Settings, wanted: Iterable[Mapping[str, Any]]) -> str:
     for secret in wanted:
         values = " ".join(f"--from-literal={key}='{form}'" for key, form in secret["keys"].items())
         lines.append(f"#   kubectl create secret generic {secret['name']} -n {secret['namespace']} {values}")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_way_down(settings)]) + "\n"
+
+
+def _way_down(settings: Settings) -> list[str]:
+    here = f"-n {settings.namespace}"
+    rest = (
+        f"kubectl delete namespace {settings.namespace}"
+        if settings.create_namespace
+        else f"kubectl delete {EACH} {here} -l app.kubernetes.io/instance={settings.stack}"
+    )
+    return [
+        "# To take it down, in this order: `kubectl delete -f` takes the broker while tasks run, and with the",
+        "# definition every stack's Celery objects. First stop what publishes, yours and these:",
+        f"#   kubectl scale deployment {here} -l '{PRODUCERS}' --replicas=0",
+        f"#   kubectl exec {here} deployment/{contract.SCALER_NAME} -- python3 -m scaler drain",
+        f"#   kubectl delete deployment {here} -l {WORKERS} --cascade=foreground",
+        f"#   {rest}",
+    ]
 
 
 def render(settings: Settings) -> str:

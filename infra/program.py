@@ -43,7 +43,7 @@ Runs = Server | Workers | Beat | ResultCleaner | Flower | SampleApp | Autoscaler
 
 def deploy(settings: Settings, seen: FirstLook) -> None:
     """Declare every resource of the stack, and export what people paste."""
-    for warning in settings.warnings:
+    for warning in (*settings.warnings, *seen.warnings):
         pulumi.log.warn(str(warning))
     provider = kubernetes.Provider(
         "cluster",

@@ -12,6 +12,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -102,7 +103,7 @@ def _command(arguments: Sequence[str]) -> int | None:
 
 
 async def _run(settings: Settings, *, once: bool, dry_run: bool) -> int:
-    metrics, board = Metrics(), Board(settings.namespace, settings.poll_seconds)
+    metrics, board = Metrics(started_at=time.time()), Board(settings.namespace, settings.poll_seconds)
     telemetry = Telemetry(structlog.get_logger(), metrics, board)
     doing = "starting"
     try:

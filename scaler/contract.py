@@ -30,6 +30,10 @@ SCALER_NAME: Final = "celery-fleet-scaler"
 POOL_LABEL: Final = f"{GROUP}/pool"
 """Label on a pool's worker Deployment, its pods and its `Celery` object; the value is the pool's name."""
 
+SETTINGS_ANNOTATION: Final = f"{GROUP}/settings"
+"""Annotation on a `Celery` object that Pulumi makes: where the stack's configuration has the pool's settings,
+as `pools.mail`; empty where they are the flat keys."""
+
 HTTP_PORT: Final = 8080
 """Where the scaler serves its page, /healthz and /metrics."""
 
@@ -76,6 +80,8 @@ class Env(StrEnum):
     EVENT_EXCHANGE = "CELERY_FLEET_EVENT_EXCHANGE"
     HANDSHAKE = "CELERY_FLEET_HANDSHAKE"
     LOG_LEVEL = "CELERY_FLEET_LOG_LEVEL"
+    STACK = "CELERY_FLEET_STACK"
+    STACK_URL = "CELERY_FLEET_STACK_URL"
     PAGE_PREFIX = "CELERY_FLEET_PAGE_PREFIX"
     FLOWER_URL = "CELERY_FLEET_FLOWER_URL"
     GRAFANA_URL = "CELERY_FLEET_GRAFANA_URL"

@@ -30,6 +30,8 @@ DEFAULT_POLL_SECONDS: Final = 2.0
 DRAIN_BLIND_SECONDS: Final = 120
 """A broker or scaler that starts anew in the middle of a drain is no reason to give it up."""
 REFUSE_BLIND_SECONDS: Final = 30
+PAUSED: Final = "Paused"
+"""The condition ScalingActive's reason then (`scaler.pool.decision.Reason`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,10 @@ class Left:
     """Part of `unacked`: its workers are gone."""
     doubt: str = ""
     """Why the scaler does not vouch for these figures now."""
+    held: str = ""
+    """Why the scaler starts no worker for them: there is none, and the replicas are not set by it."""
+    paused: bool = False
+    """Of `held`: nobody else starts one either, until a person says so."""
 
     @property
     def some(self) -> bool:
@@ -55,6 +61,11 @@ class Left:
     @property
     def none(self) -> bool:
         return not self.doubt and (self.queued, self.unacked, self.active) == (0, 0, 0)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Messages are queued, and no worker takes them or will."""
+        return self.paused and not self.doubt and bool(self.queued)
 
     @property
     def waits_for_its_time(self) -> bool:
@@ -76,6 +87,8 @@ class Left:
             words.append(
                 f"{self.stranded} held by workers that are gone, until the broker's visibility timeout"
             )
+        if self.held:
+            words.append(f"{self.held}, so nobody takes them")
         if self.doubt:
             words.append(f"as last known: {self.doubt}")
         return "; ".join(words)
@@ -172,7 +185,7 @@ def judge(sight: Sight, memory: Memory, rules: Rules, at: float) -> tuple[Verdic
 
     1. what is gone will not speak again: unknown, at once;
     2. work that is known to be left, be it from an older word, ends the wait at the deadline; before it,
-       where only messages are left that are due after it;
+       where only messages are left that are due after it or wait in a pool that is paused at 0;
     3. what is unknown has a patience of its own, and the deadline;
     4. zeros count once they have held for `quiet_seconds` with the scaler's pulse seen in between.
     """
@@ -232,6 +245,8 @@ def left_now(sight: Sight, name: str) -> str:
 def left_of(generation: int, status: object) -> Left:
     """From a `Celery` object's generation and status."""
     found: Mapping[str, Any] = status if isinstance(status, Mapping) else {}
+    scaling = _condition(found, "ScalingActive")
+    held = found.get("replicas") == 0 and scaling.get("status") == "False"
     return Left(
         queued=_natural(found.get("queued")),
         unacked=_natural(found.get("unacked")),
@@ -240,6 +255,8 @@ def left_of(generation: int, status: object) -> Left:
         next_due=seconds_of(found.get("nextDueTime")),
         stranded=_natural(found.get("stranded")),
         doubt=_doubt(generation, found),
+        held=str(scaling.get("message") or scaling.get("reason") or "") if held else "",
+        paused=held and scaling.get("reason") == PAUSED,
     )
 
 
@@ -298,9 +315,10 @@ def _overdue(memory: Memory, rules: Rules, at: float) -> bool:
 
 def _only_later(pools: Iterable[Left], deadline: float) -> bool:
     """Waiting until the deadline would change nothing."""
-    later = [left for left in pools if left.some]
     return all(
-        left.waits_for_its_time and left.next_due is not None and left.next_due > deadline for left in later
+        left.is_stuck or (left.waits_for_its_time and left.next_due is not None and left.next_due > deadline)
+        for left in pools
+        if left.some
     )
 
 
@@ -310,15 +328,16 @@ def _counted(line: str, counted: Iterable[str]) -> bool:
 
 
 def _doubt(generation: int, status: Mapping[str, Any]) -> str:
+    ready = _condition(status, "Ready")
+    if not ready or (_natural(ready.get("observedGeneration")) or 0) < generation:
+        return f"the scaler has not reported on generation {generation} of it"
+    return "" if ready.get("status") == "True" else f"{ready.get('reason')}: {ready.get('message')}"
+
+
+def _condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     conditions = status.get("conditions")
-    for entry in conditions if isinstance(conditions, list) else []:
-        if isinstance(entry, Mapping) and entry.get("type") == "Ready":
-            if (_natural(entry.get("observedGeneration")) or 0) < generation:
-                break
-            if entry.get("status") == "True":
-                return ""
-            return f"{entry.get('reason')}: {entry.get('message')}"
-    return f"the scaler has not reported on generation {generation} of it"
+    entries = conditions if isinstance(conditions, list) else []
+    return next((entry for entry in entries if isinstance(entry, Mapping) and entry.get("type") == type_), {})
 
 
 def _poll_seconds(deployment: Mapping[str, Any]) -> float:

@@ -221,6 +221,11 @@ OF_POOLS: Final = (
         _of_report(_oldest_drain),
     ),
     Family(
+        "celery_fleet_drain_limit_seconds",
+        "drainSeconds of the pool: a drain that takes longer is given up.",
+        _of_policy(lambda policy: policy.drain_seconds),
+    ),
+    Family(
         "celery_fleet_ready",
         "1 where the pool's condition Ready is True, else 0, with the condition's reason.",
         _ready,
@@ -296,7 +301,8 @@ class _OfPools(Collector):
 
 
 class Metrics:
-    def __init__(self) -> None:
+    def __init__(self, *, started_at: float) -> None:
+        """`started_at` is when this scaler started, in seconds since the epoch."""
         self.registry = CollectorRegistry()
         self._pools = _OfPools()
         self.registry.register(self._pools)
@@ -327,9 +333,10 @@ class Metrics:
         )
         self._good_tick = Gauge(
             "celery_fleet_last_good_tick_timestamp_seconds",
-            "When broker and namespace were last read in full; 0 before the first time.",
+            "When broker and namespace were last read in full; at first, when the scaler started.",
             registry=self.registry,
         )
+        self._good_tick.set(started_at)
         self._drain = Histogram(
             "celery_fleet_drain_duration_seconds",
             "Time from the choice of a worker to leave until its drain ended, all pools together.",

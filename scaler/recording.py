@@ -10,7 +10,8 @@ Each line is an object with the fields of one of the classes below; `line` says 
 - `tick`: a `Tick`, one a pool and poll.
 
 Times are seconds since the epoch. A count is `{"low": 3, "high": 3}`, `high` being null where nothing bounds
-it. What is not known is null, never 0. A reader leaves fields alone that it does not know.
+it. What is not known is null, never 0. A reader leaves fields alone that it does not know, and
+a last line that was cut: the recorder was stopped while it wrote it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ _Natural = Annotated[int, Meta(ge=0)]
 
 class WrongRecording(ValueError):  # noqa: N818  # said in full in the message
     """One line: which line and field of the recording is wrong, and how."""
+
+
+class _NoJson(WrongRecording):
+    """Nothing or not all of a line is there."""
 
 
 class Header(Struct, frozen=True, kw_only=True, tag_field="line", tag="header"):
@@ -118,8 +123,18 @@ def read(lines: Iterable[str | bytes]) -> Recording:
     header = _header(number, text)
     specs = {pool: _checked(number, f"pools.{pool}", spec) for pool, spec in header.pools.items()}
     ticks: dict[str, list[Tick]] = {pool: [] for pool in specs}
+    cut: WrongRecording | None = None
     for number, text in numbered:
-        match _decode(number, text, Header | NewPolicy | Tick):
+        if cut is not None:
+            raise cut
+        try:
+            line = _decode(number, text, Header | NewPolicy | Tick)
+        except _NoJson as error:
+            if _ended(text):
+                raise
+            cut = error  # where it is the last line, it is left out
+            continue
+        match line:
             case NewPolicy(pool=pool, spec=spec):
                 specs[pool] = _checked(number, "spec", spec)
                 ticks.setdefault(pool, [])
@@ -131,6 +146,10 @@ def read(lines: Iterable[str | bytes]) -> Recording:
             case _:
                 _refuse(number, "line", "a second header")
     return Recording(namespace=header.namespace, poll_seconds=header.poll_seconds, specs=specs, ticks=ticks)
+
+
+def _ended(text: str | bytes) -> bool:
+    return text.endswith("\n") if isinstance(text, str) else text.endswith(b"\n")
 
 
 def _header(number: int, text: str | bytes) -> Header:
@@ -152,7 +171,7 @@ def _decode(number: int, text: str | bytes, kind: type[_T] | Any) -> _T | Any:
         said, _, path = str(error).partition(" - at ")
         _refuse(number, path.strip("`").removeprefix("$").lstrip(".") or "line", said)
     except msgspec.DecodeError as error:
-        raise WrongRecording(f"line {number}: no JSON: {error}") from error
+        raise _NoJson(f"line {number}: no JSON: {error}") from error
 
 
 def _checked(number: int, where: str, spec: Spec) -> Spec:

@@ -85,6 +85,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         poll_seconds=_poll_seconds(environ.get(Env.POLL_SECONDS, ""), wrong),
         links=Links(
             prefix=_checked(prefix_of, Env.PAGE_PREFIX, environ, wrong) or "",
+            stack_name=environ.get(Env.STACK, "").strip(),
+            stack=_checked(link_of, Env.STACK_URL, environ, wrong),
             flower=_checked(link_of, Env.FLOWER_URL, environ, wrong),
             grafana=_checked(link_of, Env.GRAFANA_URL, environ, wrong),
         ),

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.rabbitmq import RabbitServer, Vhost
+from tests.scaler.workers import OLDEST, PYTHON, python_with
 
 # Time is measured in `make bench`: a busy machine must not fail a law that holds.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -130,6 +131,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def celery_python(request: pytest.FixtureRequest) -> str:
+    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
+    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
 
 
 @pytest.fixture

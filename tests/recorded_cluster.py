@@ -49,6 +49,8 @@ class RecordedCluster:
     namespaced: bool = True
     beating: bool = True
     leased: bool = True
+    autoscalers: dict[str, str] = field(default_factory=dict)
+    """HorizontalPodAutoscalers, and the Deployment that each scales."""
     forbidden: tuple[str, ...] = ()
     """Endings of paths that are answered with 403."""
     writes: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -134,7 +136,7 @@ class RecordedCluster:
             }
             return {"metadata": {"name": contract.SCALER_NAME, "resourceVersion": "1"}, "spec": spec}
         if path.endswith(("/horizontalpodautoscalers", "/replicasets", "/pods")):
-            return _list("Any", [])
+            return _list("Any", self._hpas() if path.endswith("autoscalers") else [])
         name, _, part = path.removeprefix(f"{_DEPLOYMENTS}/").partition("/")
         if name not in self.replicas:
             return None
@@ -149,6 +151,16 @@ class RecordedCluster:
             }
         return self._deployment(name)
 
+    def _hpas(self) -> list[dict[str, Any]]:
+        targets = {
+            name: {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment}
+            for name, deployment in self.autoscalers.items()
+        }
+        return [
+            {"metadata": {"name": name}, "spec": {"scaleTargetRef": target, "maxReplicas": 5}}
+            for name, target in targets.items()
+        ]
+
     def _deployment(self, name: str) -> dict[str, Any]:
         variable = {"name": contract.Env.POLL_SECONDS, "value": "0.5"}
         pod = {"containers": [{"name": "scaler", "env": [variable]}]}
@@ -159,7 +171,9 @@ class RecordedCluster:
                 "selector": {},
                 "template": {"spec": pod},
             },
-            "status": {"availableReplicas": self.replicas[name]},
+            "status": dict.fromkeys(
+                ("replicas", "updatedReplicas", "availableReplicas"), self.replicas[name]
+            ),
         }
 
 

@@ -23,6 +23,7 @@ from demo import cluster as clusters
 from demo import images
 from demo.cluster import Cluster
 from demo.commands import DemoError, ProgramFailed, run
+from demo.engine import program_found
 from demo.environment import ROOT
 
 SECONDS: Final = 900
@@ -119,9 +120,9 @@ class Page:
 @contextmanager
 def open_page(head: str, stacks: Sequence[str]) -> Iterator[Page]:
     """A page with its first words; the stacks that a story may leave behind are removed in the end."""
-    program = shutil.which("pulumi")
+    program = program_found()
     if program is None:
-        raise DemoError("pulumi is not on PATH")
+        raise DemoError("there is no pulumi CLI, neither on PATH nor from an earlier `make demo`")
     cluster = clusters.find_or_make()
     with tempfile.TemporaryDirectory() as scratch:
         project, state = Path(scratch) / "celery-fleet", Path(scratch) / "state"

@@ -119,6 +119,8 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
         contract.Env.POLL_SECONDS: str(settings.poll_seconds),
         contract.Env.CONTROL_EXCHANGE: settings.control_exchange,
         contract.Env.EVENT_EXCHANGE: settings.event_exchange,
+        contract.Env.STACK: settings.stack,
+        contract.Env.STACK_URL: settings.stack_url,
         contract.Env.PAGE_PREFIX: settings.scaler_page_prefix,
         contract.Env.FLOWER_URL: settings.flower_url,
         contract.Env.GRAFANA_URL: settings.grafana_url,

@@ -194,8 +194,12 @@ def _none(_settings: Settings) -> None:
 
 
 def keeping_of(settings: Settings, server: Server | None) -> Keeping:
-    """What must stay as it is for queued messages to be found again, by the setting's name. Without a volume
-    every new pod of the server begins empty, so whatever makes one belongs to it."""
+    """What must stay as it is for queued messages to be found again, by the setting's name.
+
+    Without a volume every new pod of the server begins empty, so whatever makes one belongs to it: by setting
+    for the sentence that a person reads, and last the pod as a whole, which a newer program may change
+    without any setting. A state that lacks one of them is not held to it (`preflight._change`).
+    """
     options = transport_options(settings)
     found: Keeping = {
         "broker": settings.broker,
@@ -220,11 +224,11 @@ def keeping_of(settings: Settings, server: Server | None) -> Keeping:
     resources = settings.redis_resources if name == redis.NAME else settings.rabbitmq_resources
     return {
         **found,
+        "imagePullPolicy": settings.defaults.image_pull_policy,
+        "imagePullSecrets": ", ".join(settings.defaults.image_pull_secrets),
         f"{name}Image": image,
         f"{name}Resources": _text(resources),
-        f"{name}Pod": digest(server.template),
-        # An older program restarted Redis for it, and its state holds the password's mark.
-        **({"redisPassword": "changes without a restart"} if name == redis.NAME else {}),
+        f"{name}Template": digest(server.template),
     }
 
 

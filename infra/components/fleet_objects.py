@@ -46,19 +46,20 @@ class FleetObjects(pulumi.ComponentResource):
         settings = args.settings
         needed = [_definition(name, self)] if args.own_crd else []
         specs = {pool.name: celery_spec(settings, pool) for pool in settings.pools}
-        for pool, spec in specs.items():
-            identity = Identity(stack=settings.stack, name="celery", component="pool", pool=pool)
+        for pool in settings.pools:
+            identity = Identity(stack=settings.stack, name="celery", component="pool", pool=pool.name)
             metadata: Any = {
-                "name": pool,
+                "name": pool.name,
                 "namespace": settings.namespace,
                 "labels": identity.labels,
+                "annotations": {contract.SETTINGS_ANNOTATION: pool.settings_path},
             }
             apiextensions.CustomResource(
-                f"{name}-{pool}",
+                f"{name}-{pool.name}",
                 api_version=contract.API_VERSION,
                 kind=contract.KIND,
                 metadata=metadata,
-                spec=spec,
+                spec=specs[pool.name],
                 opts=pulumi.ResourceOptions(parent=self, depends_on=needed),
             )
         self.digests = {pool: digest(spec) for pool, spec in specs.items()}

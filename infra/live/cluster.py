@@ -33,7 +33,7 @@ from lightkube.types import PatchType
 from infra.components.fleet_schema import REVISION_ANNOTATION
 from infra.live import reading
 from infra.live.kubeconfig import settings_of
-from infra.live.sightings import Autoscaler, CelerySeen, DeploymentSeen, PodSeen, Seen
+from infra.live.sightings import Autoscaler, Autoscalers, CelerySeen, DeploymentSeen, PodSeen, Right, Seen
 from scaler import contract, emptying
 
 TIMEOUT: Final = httpx2.Timeout(10, connect=5)
@@ -160,23 +160,51 @@ class Cluster:
             return None
         return (before.spec.replicas if before.spec else None) or 0
 
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]:
-        """Whatever else writes the replicas of a Deployment here, as far as this user may see it."""
-        found = []
+    def read_stopped(self, namespace: str, deployments: Iterable[str]) -> list[str]:
+        """Those of them that are there and are asked for no pod, as far as this user may see it."""
+        wanted = set(deployments)
+        if not wanted:
+            return []
         with suppress(NotThere, NotAllowed), self._asking():
-            for scaled in self._client.list(ScaledObject, namespace=namespace):
-                target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
-                if target.get("kind", "Deployment") == "Deployment":
-                    found.append(Autoscaler("ScaledObject", reading.name_of(scaled), target.get("name", "")))
-        with suppress(NotAllowed), self._asking():
-            for hpa in self._client.list(HorizontalPodAutoscaler, namespace=namespace):
-                owners = (hpa.metadata.ownerReferences if hpa.metadata else None) or []
-                if any(owner.kind == "ScaledObject" for owner in owners) or hpa.spec is None:
-                    continue  # KEDA's own, named above
-                if hpa.spec.scaleTargetRef.kind == "Deployment":
-                    target_name = hpa.spec.scaleTargetRef.name
-                    found.append(Autoscaler("HorizontalPodAutoscaler", reading.name_of(hpa), target_name))
-        return found
+            found = self._client.list(Deployment, namespace=namespace)
+            return sorted(
+                reading.name_of(item)
+                for item in found
+                if item.spec is not None and item.spec.replicas == 0 and reading.name_of(item) in wanted
+            )
+        return []
+
+    def read_autoscalers(self, namespace: str) -> Autoscalers:
+        """Whatever else writes the replicas of a Deployment here, as far as this user may see it."""
+        found, unseen = [], []
+        for kind, read in (
+            ("ScaledObject", self._scaled_objects),
+            ("HorizontalPodAutoscaler", self._pod_autoscalers),
+        ):
+            try:
+                with self._asking():
+                    targets = list(read(namespace))
+            except NotThere:
+                continue  # no KEDA here
+            except NotAllowed:
+                unseen.append(kind)
+                continue
+            found += [Autoscaler(kind, name, deployment) for name, deployment in targets]
+        return Autoscalers(tuple(found), tuple(unseen))
+
+    def _scaled_objects(self, namespace: str) -> Iterator[tuple[str, str]]:
+        for scaled in self._client.list(ScaledObject, namespace=namespace):
+            target = (scaled.get("spec") or {}).get("scaleTargetRef") or {}
+            if target.get("kind", "Deployment") == "Deployment":
+                yield reading.name_of(scaled), target.get("name", "")
+
+    def _pod_autoscalers(self, namespace: str) -> Iterator[tuple[str, str]]:
+        for hpa in self._client.list(HorizontalPodAutoscaler, namespace=namespace):
+            owners = (hpa.metadata.ownerReferences if hpa.metadata else None) or []
+            if any(owner.kind == "ScaledObject" for owner in owners) or hpa.spec is None:
+                continue  # KEDA's own, which its ScaledObject stands for
+            if hpa.spec.scaleTargetRef.kind == "Deployment":
+                yield reading.name_of(hpa), hpa.spec.scaleTargetRef.name
 
     def read_stack(self, namespace: str) -> str:
         """Whose scaler runs in this namespace; "" where there is none, or it does not say."""
@@ -210,16 +238,24 @@ class Cluster:
         revision = annotations.get(REVISION_ANNOTATION, "")
         return int(revision) if revision.isdigit() else None
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
-        """Those of (verb, group, resource) that this user lacks, as `verb resource.group`."""
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]:
+        """Those that this user lacks."""
         denied = []
-        for verb, group, resource in rights:
-            asked = ResourceAttributes(verb=verb, group=group, resource=resource, namespace=namespace)
+        for right in rights:
+            resource, _, part = right.resource.partition("/")
+            asked = ResourceAttributes(
+                verb=right.verb,
+                group=right.group,
+                resource=resource,
+                subresource=part or None,
+                name=right.name or None,
+                namespace=namespace,
+            )
             review = SelfSubjectAccessReview(spec=SelfSubjectAccessReviewSpec(resourceAttributes=asked))
             with self._asking():
                 answer = self._client.create(review)
             if answer.status is not None and not answer.status.allowed:
-                denied.append(f"{verb} {resource}.{group}" if group else f"{verb} {resource}")
+                denied.append(str(right))
         return denied
 
     def _read_celeries(self, namespace: str, names: Iterable[str]) -> dict[str, CelerySeen | None]:

@@ -4,7 +4,8 @@ It owns the policies' meaning, the wait, and what is said. The lifecycle resourc
 the workers, the scaler and the broker are all there while it waits, and none of them goes if it fails.
 Whether the fleet is empty is judged in `scaler.emptying`; `infra.live.cluster` reads.
 
-`drain` stops the stack's own producers and waits; where it fails they get their replicas back. `refuse`
+`drain` stops the stack's own producers and waits; where it fails they get their replicas back, and where it
+was killed in between, the next `up` or the next drain that fails gives them one (`bring_back`). `refuse`
 writes nothing. `discard` asks nothing: the workers' Deployments go before the broker, each with its grace
 period, so running tasks end in peace. The table of what each does when something is gone already is in
 `docs/decisions/0012-destroy.md`.
@@ -28,6 +29,9 @@ POLL_SECONDS: Final = 1
 PROGRESS_SECONDS: Final = 10
 LOST_SECONDS: Final = 30
 """How long the API server may be away in the middle of a wait."""
+
+PRODUCER_REPLICAS: Final = 1
+"""What the program declares for beat and the sample app (`infra.components.pod_baseline.DeploymentArgs`)."""
 
 Say = Callable[[str], None]
 
@@ -78,6 +82,14 @@ def depart(
     else:
         with _producers_stopped(declared, cluster, say):
             _wait(policy, declared, cluster, drain_rules(seconds), say, clock)
+
+
+def bring_back(declared: Declaration, cluster: Cluster, say: Say) -> None:
+    """A drain that was killed leaves producers at 0, and no property of theirs says that they should not be:
+    beat would send nothing for ever. Raises what `infra.live.cluster` raises."""
+    for name in cluster.read_stopped(declared.namespace, declared.producers):
+        cluster.scale(declared.namespace, name, PRODUCER_REPLICAS)
+        say(f"Deployment {name}, which publishes tasks, stood at 0: it is scaled to {PRODUCER_REPLICAS}")
 
 
 def given_up(policy: OnDestroy, lines: Iterable[str]) -> str:
@@ -137,9 +149,11 @@ def _producers_stopped(declared: Declaration, cluster: Cluster, say: Say) -> Ite
             except NotAllowed as error:
                 say(f"Deployment {name} goes on publishing while the queues empty: {error}")
                 continue
-            if before:
-                stopped[name] = before
-                say(f"Deployment {name}, which publishes tasks, is scaled to 0")
+            if before is None:
+                continue
+            # 0 is what a drain that was killed has left, not what somebody chose.
+            stopped[name] = max(before, PRODUCER_REPLICAS)
+            say(f"Deployment {name}, which publishes tasks, {'is scaled to' if before else 'stands at'} 0")
         yield
     except BaseException:
         # Also on Ctrl-C. What is not restored is said, and one command mends it.

@@ -2,7 +2,8 @@
 
 It owns the refusals that must come before the first write, each with its cure: no cluster, a context
 that is not there, rights that lack, a namespace that is another stack's or that somebody else made, a
-Secret that should be there and is not. It writes nothing; the requests are in `infra.live.cluster`.
+Secret that should be there and is not, another autoscaler of a pool. It writes nothing; the requests are
+in `infra.live.cluster`.
 
 `infra.lifecycle` asks more at the preview's end, when the declaration is complete (`infra.live.preflight`).
 Rendered manifests and tests skip all this by handing `deploy` a `FirstLook` of their own.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import pulumi
 
@@ -20,14 +21,32 @@ from infra.live import given
 from infra.live.cluster import ClusterUnavailable, NotAllowed
 from infra.live.given import Given
 from infra.live.kubeconfig import NoCluster
-from infra.live.preflight import NEEDED_RIGHTS
+from infra.live.preflight import NEEDED_RIGHTS, other_writers
+from infra.live.sightings import Autoscalers, Right
 from infra.settings import Settings
 from infra.settings.backend_rules import images_needed
 from infra.settings.delivery import keeps_data
 from scaler import contract
+from scaler.contract import RBAC_RULES, Mode
 
 STACK_LABEL = f"{contract.GROUP}/stack"
 """On the namespace that a stack made, with the stack's name."""
+
+
+MAY_GRANT: Final[tuple[Right, ...]] = (
+    Right("escalate", "rbac.authorization.k8s.io", "roles"),
+    Right("bind", "rbac.authorization.k8s.io", "roles"),
+)
+"""With these two a Role and its binding may grant what their maker does not hold (kubernetes.io, "Using RBAC
+Authorization", privilege escalation prevention)."""
+SCALERS_RIGHTS: Final[tuple[Right, ...]] = tuple(
+    Right(verb, group, resource, name)
+    for rule in RBAC_RULES
+    for group in rule["apiGroups"]
+    for resource in rule["resources"]
+    for verb in rule["verbs"]
+    for name in rule.get("resourceNames", ("",))
+)
 
 
 class CannotStart(pulumi.RunError):
@@ -46,6 +65,8 @@ class FirstLook:
     """Of the Secret that `existingSecret` names; none where there is none or it may not be looked at."""
     broker_scheme: str = ""
     """Of the URL in it."""
+    warnings: tuple[str, ...] = ()
+    """What could not be looked at."""
 
 
 class Live(Protocol):
@@ -59,33 +80,35 @@ class Live(Protocol):
     def read_namespace_labels(self, name: str) -> Mapping[str, str] | None: ...
     def read_keys(self, kind: str, namespace: str, name: str) -> frozenset[str] | None: ...
     def read_scheme(self, namespace: str, name: str, key: str) -> str: ...
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]: ...
 
 
 def look(settings: Settings) -> FirstLook:
     """Read the cluster that the settings name. Raises CannotStart."""
     try:
         with Given(settings.context, settings.kubeconfig) as live:
-            refusals = list(refusals_of(settings, live))
+            writers = live.read_autoscalers(settings.namespace)
+            refusals = list(refusals_of(settings, live, writers))
             if not refusals:
-                return seen_by(settings, live)
+                return seen_by(settings, live, writers)
     except (NoCluster, ClusterUnavailable, NotAllowed) as why:
         refusals = [f"{why}."]
     listed = "\n".join(f"  {refusal}" for refusal in refusals)
     raise CannotStart(f"stack {settings.stack} cannot be deployed, nothing was changed.\n{listed}")
 
 
-def seen_by(settings: Settings, live: Live) -> FirstLook:
+def seen_by(settings: Settings, live: Live, writers: Autoscalers) -> FirstLook:
     keys, scheme = given.broker_of(settings, live)
     return FirstLook(
         cluster_uid=live.uid(),
         schema_revision=live.read_schema_revision(),
         broker_keys=keys,
         broker_scheme=scheme,
+        warnings=tuple(warnings_of(settings, writers)),
     )
 
 
-def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
+def refusals_of(settings: Settings, live: Live, writers: Autoscalers) -> Iterator[str]:
     """Every reason not to begin, with its cure."""
     namespace = settings.namespace
     labels = live.read_namespace_labels(namespace)
@@ -112,16 +135,47 @@ def refusals_of(settings: Settings, live: Live) -> Iterator[str]:
     if not owner:
         yield from _rights(settings, live)
     yield from given.lacking(settings, live)
+    yield from other_writers(namespace, _scaled(settings), writers)
+
+
+def warnings_of(settings: Settings, writers: Autoscalers) -> Iterator[str]:
+    """What may be wrong and cannot be seen, once for both looks at the cluster. A kind that the cluster does
+    not have is forbidden as well to whoever may not list it: the API server asks for the right first."""
+    if writers.unseen and _scaled(settings):
+        kinds = " and ".join(f"{kind}s" for kind in writers.unseen)
+        yield (
+            f"you may not list {kinds} in namespace {settings.namespace}, so nobody checked that none scales "
+            "the stack's workers too (two writers of replicas undo each other and kill running tasks); where "
+            "there is none, all is well"
+        )
+
+
+def _scaled(settings: Settings) -> set[str]:
+    return {contract.worker_deployment_name(p.name) for p in settings.pools if p.mode != Mode.SHADOW}
 
 
 def _rights(settings: Settings, live: Live) -> Iterator[str]:
     """Once the stack is there, a right that lacks shows with the one object that needs it."""
-    namespaces = [("create", "", "namespaces")] if settings.create_namespace else []
-    claims = [("create", "", "persistentvolumeclaims")] if keeps_data(settings) else []
-    scripts = [("create", "", "configmaps")] if images_needed(settings) else []
-    denied = live.read_denied(settings.namespace, [*NEEDED_RIGHTS, *namespaces, *claims, *scripts])
-    if denied:
+    where = f"{live.description} does not let you"
+    cure = "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
+    if denied := live.read_denied(settings.namespace, needed_rights(settings)):
+        yield f"{where} {', '.join(denied)} in namespace {settings.namespace}. {cure}"
+    if live.read_denied(settings.namespace, MAY_GRANT) and (
+        lacking := live.read_denied(settings.namespace, SCALERS_RIGHTS)
+    ):
         yield (
-            f"{live.description} does not let you {', '.join(denied)} in namespace {settings.namespace}. "
-            "Ask for these rights, or choose another context: pulumi config set kubernetes:context NAME"
+            f"{where} {', '.join(lacking)} in namespace {settings.namespace}, and who makes the scaler's "
+            f"Role must hold what it grants. {cure}"
         )
+
+
+def needed_rights(settings: Settings) -> list[Right]:
+    """To create one of each kind that the stack's program declares."""
+    claims = keeps_data(settings) or (settings.beat and settings.beat_schedule_persistence["enabled"])
+    return [
+        *NEEDED_RIGHTS,
+        *([Right("create", "", "namespaces")] if settings.create_namespace else []),
+        *([Right("create", "", "persistentvolumeclaims")] if claims else []),
+        *([Right("create", "", "configmaps")] if images_needed(settings) else []),
+        *([Right("create", "networking.k8s.io", "networkpolicies")] if settings.network_policies else []),
+    ]

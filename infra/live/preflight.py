@@ -12,27 +12,28 @@ anything, in `infra.live.first_look`. Some is looked at in both: a lifecycle res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from infra.live.declaration import Declaration, OnDestroy
-from infra.live.sightings import Autoscaler
+from infra.live.sightings import Autoscalers, Right
 from scaler.contract import CRD_NAME, GROUP, PLURAL, Mode
 from scaler.emptying import Sight, left_now
 
 NEEDED_RIGHTS: Final = (
-    ("create", "apps", "deployments"),
-    ("create", "", "services"),
-    ("create", "", "secrets"),
-    ("create", "", "serviceaccounts"),
-    ("create", "policy", "poddisruptionbudgets"),
-    ("create", "rbac.authorization.k8s.io", "roles"),
-    ("create", "rbac.authorization.k8s.io", "rolebindings"),
-    ("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
-    ("create", GROUP, PLURAL),
+    Right("create", "apps", "deployments"),
+    Right("create", "", "services"),
+    Right("create", "", "secrets"),
+    Right("create", "", "serviceaccounts"),
+    Right("create", "policy", "poddisruptionbudgets"),
+    Right("create", "rbac.authorization.k8s.io", "roles"),
+    Right("create", "rbac.authorization.k8s.io", "rolebindings"),
+    Right("patch", "apiextensions.k8s.io", "customresourcedefinitions"),
+    Right("create", GROUP, PLURAL),
 )
-"""(verb, group, resource) without which the first `up` would stop half-way."""
+"""Without these the first `up` of any stack would stop half-way. What only some stacks need is asked for in
+`infra.live.first_look`, which knows their settings."""
 
 
 class Live(Protocol):
@@ -40,10 +41,10 @@ class Live(Protocol):
 
     description: str
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]: ...
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]: ...
     def read_stack(self, namespace: str) -> str: ...
     def read_schema_revision(self) -> int | None: ...
-    def read_autoscalers(self, namespace: str) -> list[Autoscaler]: ...
+    def read_autoscalers(self, namespace: str) -> Autoscalers: ...
     def read_emptying(self, namespace: str, names: Iterable[str]) -> Sight: ...
 
 
@@ -54,14 +55,23 @@ class Refusal:
     reason: str
 
 
-def refusals(before: Declaration | None, wanted: Declaration, live: Live) -> Iterator[Refusal]:
-    """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet."""
+def refusals(
+    before: Declaration | None, wanted: Declaration, live: Live, unknown: frozenset[str] = frozenset()
+) -> Iterator[Refusal]:
+    """Every reason not to begin; `before` is None for a stack that has no lifecycle resource yet.
+
+    `unknown` names the properties that only an `up` will know: the rules about them are left out.
+    """
     if before is None:
         yield from _rights(wanted, live)
     yield from _other_stack(wanted, live)
-    yield from _newer_schema(wanted, live)
-    yield from _other_writers(wanted, live)
-    if before is not None:
+    if "schema_revision" not in unknown:
+        yield from _newer_schema(wanted, live)
+    if not unknown & {"deployments", "shadow"}:
+        scaled = set(wanted.deployments).difference(wanted.shadow)
+        for reason in other_writers(wanted.namespace, scaled, live.read_autoscalers(wanted.namespace)):
+            yield Refusal("deployments", reason)
+    if before is not None and not unknown & {"celeries", "queues", "on_destroy"}:
         yield from _left_behind(before, wanted, live)
 
 
@@ -111,15 +121,16 @@ def _newer_schema(wanted: Declaration, live: Live) -> Iterator[Refusal]:
         )
 
 
-def _other_writers(wanted: Declaration, live: Live) -> Iterator[Refusal]:
-    for scaler in live.read_autoscalers(wanted.namespace):
-        if scaler.deployment in wanted.deployments and scaler.deployment not in wanted.shadow:
-            yield Refusal(
-                "deployments",
+def other_writers(namespace: str, deployments: Container[str], seen: Autoscalers) -> Iterator[str]:
+    """Why the replicas of these Deployments are not the stack's alone. What could not be seen is a warning of
+    the first look's."""
+    for scaler in seen.found:
+        if scaler.deployment in deployments:
+            yield (
                 f"{scaler.kind} {scaler.name} scales Deployment {scaler.deployment} too: two writers of "
                 "replicas undo each other and kill running tasks. Remove it: kubectl delete "
-                f"{scaler.kind.lower()} {scaler.name} -n {wanted.namespace}, or watch beside it: set the "
-                f"pool's `mode` to {Mode.SHADOW}",
+                f"{scaler.kind.lower()} {scaler.name} -n {namespace}, or watch beside it: set the "
+                f"pool's `mode` to {Mode.SHADOW}"
             )
 
 

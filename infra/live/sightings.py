@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,21 @@ class Seen:
     celeries: Mapping[str, CelerySeen | None] = field(default_factory=dict)
 
 
+class Right(NamedTuple):
+    """One verb on one kind, as a Role has it."""
+
+    verb: str
+    group: str
+    resource: str
+    """Its subresource follows after a slash, as in `pods/eviction`."""
+    name: str = ""
+    """Of the one object that it is about; "" is all of them."""
+
+    def __str__(self) -> str:
+        group = f".{self.group}" if self.group else ""
+        return f"{self.verb} {self.resource}{group}" + (f" {self.name}" if self.name else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Autoscaler:
     """Something else that writes a Deployment's replicas."""
@@ -113,3 +129,10 @@ class Autoscaler:
     kind: str
     name: str
     deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscalers:
+    found: tuple[Autoscaler, ...] = ()
+    unseen: tuple[str, ...] = ()
+    """Kinds that this user may not list: whether there are any is not known."""

@@ -25,7 +25,7 @@ from infra.settings.fields import Settings
 from infra.settings.finding import Severity
 from infra.settings.names import object_name
 from infra.settings.pool import Pool
-from infra.settings.problem import Place, Problem
+from infra.settings.problem import Place, Problem, step
 from infra.settings.rules import (
     FLAT_SETTINGS,
     POOL_SETTINGS,
@@ -89,7 +89,7 @@ def load(configuration: Configuration | None = None) -> Settings:
         own = values_of(overrides, POOL_SETTINGS, Place(name), problems)
         inherited = {field: getattr(defaults, field) for field in POOL_SETTINGS}
         made = object_name(name)
-        pools.append(Pool(**{**inherited, **own, "name": made}))
+        pools.append(Pool(**{**inherited, **own, "name": made, "settings_path": f"pools{step(name)}"}))
         places[made] = {field: Place(name if field in own else "") for field in POOL_SETTINGS}
         places[made]["name"] = Place(name)
     for pool in pools:

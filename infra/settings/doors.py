@@ -70,6 +70,12 @@ class Doors:
         "Path under which a reverse proxy passes the scaler's page on, as `/fleet`. Empty where the proxy "
         "takes it off, or there is none.",
     )
+    stack_url: str = setting(
+        "string",
+        "",
+        "Address at which people see this stack, as `https://app.pulumi.com/<org>/celery-fleet/<stack>`, or "
+        "its repository: the scaler's page links to it.",
+    )
     flower_url: str = setting(
         "string", "", "Address of Flower as people open it: the scaler's page links to it."
     )

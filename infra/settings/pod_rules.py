@@ -36,7 +36,12 @@ def problems_of_mounts(pool: Pool, place: Mapping[str, Place]) -> Iterator[Probl
 def problems_of_doors(settings: Settings) -> Iterator[Problem]:
     top = Place()
     wrong_link = "must be an address that begins with http:// or https://, without a user"
-    for key, text in (("flowerUrl", settings.flower_url), ("grafanaUrl", settings.grafana_url)):
+    links = {
+        "stackUrl": settings.stack_url,
+        "flowerUrl": settings.flower_url,
+        "grafanaUrl": settings.grafana_url,
+    }
+    for key, text in links.items():
         if text and not _is_link(text):
             command = top.set_command(key, "https://<host>")
             yield Problem(key=key, wrong=wrong_link, effect="the scaler would not start", command=command)

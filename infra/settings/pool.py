@@ -9,7 +9,7 @@ them in `infra.settings.delivery`, and which of them do not go together in `infr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from infra.settings.placement import Placement
@@ -24,6 +24,8 @@ class Pool(Placement):
     """A worker Deployment with the queues that it serves, and the `Celery` object that scales it."""
 
     name: str = "default"
+    settings_path: str = field(default="", compare=False)
+    """Where the stack's configuration has its settings, as `pools.mail`; "" where they are the flat keys."""
     image: str = setting(
         "string",
         "",

@@ -27,6 +27,8 @@ class CeleryObject:
     """What is wrong with the spec, where it gives no policy."""
     stored_status: Mapping[str, Any]
     """What a scaler starts from; one that leads goes by what it wrote itself."""
+    settings: str | None = None
+    """`scaler.contract.SETTINGS_ANNOTATION`; None on an object that Pulumi did not make."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 from scaler.cluster.command_line import runs_of
 from scaler.cluster.lease import DURATION_SECONDS, LeaseRecord
 from scaler.cluster.objects import CeleryObject, Deployment, Pod, ReplicasOwner, foreign_owner_among
-from scaler.contract import InvalidSpec, policy_of
+from scaler.contract import SETTINGS_ANNOTATION, InvalidSpec, policy_of
 from scaler.rfc3339 import seconds_of
 
 DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
@@ -31,8 +31,12 @@ class Metadata(Struct, rename="camel"):
     deletion_timestamp: str | None = None
 
 
+class CeleryMetadata(Metadata, rename="camel"):
+    annotations: dict[str, str] = {}  # msgspec copies it
+
+
 class Celery(Struct, rename="camel"):
-    metadata: Metadata
+    metadata: CeleryMetadata
     spec: Any = None
     status: Any = None
 
@@ -210,6 +214,7 @@ def celery_extract(found: Celery, earlier: CeleryObject | None) -> CeleryObject 
         policy=policy,
         invalid=invalid,
         stored_status=found.status if isinstance(found.status, dict) else {},
+        settings=metadata.annotations.get(SETTINGS_ANNOTATION),
     )
 
 

@@ -16,10 +16,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from scaler.contract import Mode
 from scaler.onlooker import Judged, look, no_pool, settings_in
 from scaler.pool.count import Count
 from scaler.pool.decision import Decision, Observation
-from scaler.pool.state import state_of
+from scaler.pool.state import State, state_of
 from scaler.pool.status import Report
 from scaler.pool.trace import Rule, Step, sentence
 from scaler.rfc3339 import text_of
@@ -68,7 +69,7 @@ def explain(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 def lines(at: float, judged: Judged) -> Iterator[str]:
     """What is shown of a look at this time."""
     report, decision = judged.report, judged.report.decision
-    yield f"{judged.pool.name}, seen {text_of(at)}: {state_of(report)}"
+    yield f"{judged.pool.name}, seen {text_of(at)}: {_head(judged)}"
     if decision is None or report.observation is None:
         yield f"nothing is decided: {report.ready_message} ({report.ready})"
         return
@@ -80,7 +81,7 @@ def lines(at: float, judged: Judged) -> Iterator[str]:
         yield f"{number:>3} {NAMES.get(step.rule, step.rule.value):<12} {sentence(step)}{_led(step)}"
     now = report.observation.spec_replicas
     yield ""
-    yield f"outcome   {_outcome(now, decision)}, {decision.reason}"
+    yield f"outcome   {_outcome(now, decision, shadow=report.shadow)}, {decision.reason}"
     yield f"          {decision.message}"
     if report.ready_message and report.ready != "Watching":
         yield f"          {report.ready}: {report.ready_message}"
@@ -119,9 +120,22 @@ def _led(step: Step) -> str:
     return f": {step.after}" if step.before == step.after else f": {step.before} becomes {step.after}"
 
 
-def _outcome(now: int, decision: Decision) -> str:
+def _head(judged: Judged) -> str:
+    """The state, and what keeps the scaler from doing what is decided."""
+    state, policy = state_of(judged.report), judged.pool.policy
+    words: list[str] = [state]
+    if policy is not None and policy.mode is Mode.SHADOW:
+        words.append("in shadow")
+    if policy is not None and policy.paused and state is not State.PAUSED:
+        words.append("paused")
+    return ", ".join(words)
+
+
+def _outcome(now: int, decision: Decision, *, shadow: bool) -> str:
     wanted = decision.desired_replicas
-    return f"{now} replicas stay" if wanted == now else f"{now} -> {wanted} replicas"
+    if wanted == now:
+        return f"{now} replicas stay"
+    return f"{now} replicas stay, would be {wanted}" if shadow else f"{now} -> {wanted} replicas"
 
 
 def _unknowable(at: float, judged: Judged, decision: Decision) -> Iterator[str]:

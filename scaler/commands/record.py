@@ -83,6 +83,8 @@ class Recorder:
                 sys.stderr.write(f"{no_pool(self._name, self._settings.namespace, names)}\n")
                 self.code = 1
                 return False
+            if not self._tell_of_invalid(wanted):
+                return False
             self._begin(wanted)
         pods, heard = scaler.namespace.snapshot().pods, scaler.ear.heard()
         for each in wanted:
@@ -90,6 +92,17 @@ class Recorder:
         if self._file is not None:
             self._file.flush()
         return self._until is None or time.monotonic() < self._until
+
+    def _tell_of_invalid(self, judged: Sequence[Judged]) -> bool:
+        """Say which pools have no policy to record; whether the one that is wanted has one."""
+        invalid = [each.pool for each in judged if each.pool.policy is None]
+        for pool in invalid:
+            wrong = pool.celery.invalid
+            sys.stderr.write(f"{pool.name} cannot be recorded, its spec was never valid: {wrong}\n")
+        if invalid and self._name is not None:
+            self.code = 1
+            return False
+        return True
 
     def _begin(self, judged: Sequence[Judged]) -> None:
         self._file = sys.stdout if self._output is None else self._output.open("x", encoding="utf-8")

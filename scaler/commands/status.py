@@ -49,6 +49,9 @@ class Row:
     desired: int | None
     min: int | None
     max: int | None
+    mode: str | None
+    """`active` or `shadow`; None, as of the limits and `paused`, where the spec is invalid."""
+    paused: bool | None
     reason: str
     message: str
 
@@ -159,6 +162,8 @@ def row_of(celery: CeleryObject) -> Row:
         desired=_number(stored.get("desiredReplicas")),
         min=policy.min_replicas if policy else None,
         max=policy.max_replicas if policy else None,
+        mode=policy.mode.value if policy else None,
+        paused=policy.paused if policy else None,
         reason=str(said.get("reason", "")),
         message=str(said.get("message", "")),
     )

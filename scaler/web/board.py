@@ -20,10 +20,10 @@ from scaler.contract import Policy
 from scaler.pool.pool import Pool
 from scaler.pool.status import Report
 from scaler.web.logbook import Logbook
-from scaler.web.track import Track
+from scaler.web.track import Marks, Track
 
 POINTS: Final = 300_000
-"""Points of all charts together, at 12 bytes each."""
+"""Points of all charts together, at 12 bytes each; and at most as many marks, at 16."""
 MOST_POINTS: Final = 1_800
 """Of one pool: an hour of ticks 2 s apart."""
 ENTRIES: Final = 4_000
@@ -46,7 +46,10 @@ class Followed:
     policy: Policy | None
     report: Report
     deployment: Deployment | None
+    settings: str | None = None
+    """Where the stack's configuration has its settings (`scaler.contract.SETTINGS_ANNOTATION`)."""
     track: Track = field(default_factory=Track)
+    marks: Marks = field(default_factory=Marks)
     logbook: Logbook = field(default_factory=Logbook)
     judged: bool = False
     """In this tick."""
@@ -84,6 +87,7 @@ class Board:
         if followed is None:
             followed = self.pools[pool.name] = Followed(pool.name, pool.policy, report, deployment)
         followed.policy, followed.report, followed.deployment = pool.policy, report, deployment
+        followed.settings = pool.celery.settings
         followed.judged = True
 
     def scaled(self, pool: Pool, before: int, after: int) -> None:
@@ -129,6 +133,7 @@ class Board:
             longest_gap=self.patience_seconds,
             most=points,
         )
+        followed.marks.add(at, scaled, most=points)
         if judged:
             spec = deployment.spec_replicas if deployment else None
             followed.logbook.tell(at, report, spec, scaled, most=entries)

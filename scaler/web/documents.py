@@ -32,6 +32,7 @@ def head(board: Board, links: Links) -> dict[str, Any]:
     """How scaler, broker and cluster are."""
     return {
         "namespace": board.namespace,
+        "stack": links.stack_name or None,
         "at": board.at,
         "pollSeconds": board.poll_seconds,
         "tickSeconds": round(board.seconds, 3),
@@ -46,7 +47,7 @@ def head(board: Board, links: Links) -> dict[str, Any]:
             "readSeconds": _rounded(board.reads[-1] if board.reads else None, 5),
             "slowestReadSeconds": _rounded(max(board.reads, default=None), 5),
         },
-        "links": {"flower": links.flower, "grafana": links.grafana},
+        "links": {"stack": links.stack, "flower": links.flower, "grafana": links.grafana},
     }
 
 
@@ -108,10 +109,16 @@ def pool(board: Board, links: Links, followed: Followed, *, since: float | None 
             **row(followed),
             **(_spec(followed.policy) if followed.policy else {}),
             **_detail(followed.report),
-            "commands": commands(board.namespace, followed.name, followed.policy),
+            "commands": commands(
+                board.namespace,
+                followed.name,
+                followed.policy,
+                stack=links.stack_name,
+                settings=followed.settings,
+            ),
         },
         "log": followed.logbook.since(since),
-        "history": followed.track.since(since),
+        "history": {**followed.track.since(since), "scaled": followed.marks.since(since)},
     }
 
 

@@ -15,6 +15,10 @@ from urllib.parse import urlsplit
 class Links:
     prefix: str = ""
     """As `/fleet`, where a reverse proxy passes that on; "" where it is taken off, or there is none."""
+    stack_name: str = ""
+    """The Pulumi stack that this is; "" where the environment does not say it."""
+    stack: str | None = None
+    """Where people see the stack, as `https://app.pulumi.com/org/celery-fleet/prod`."""
     flower: str | None = None
     grafana: str | None = None
 

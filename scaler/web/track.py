@@ -1,4 +1,4 @@
-"""The last hour of one pool, in 12 bytes a point: for the chart.
+"""The last hour of one pool, in 12 bytes a point, and its changes of the replicas, in 16: for the chart.
 
 It owns how the past is kept small. A point is made only where something changed, so a pool that sleeps costs
 nothing; where there are more points than may be, neighbours become one and the higher demand stays. What was
@@ -9,12 +9,44 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from typing import Any, Final
 
 HOUR_SECONDS: Final = 3600
 LEAST_SECONDS: Final = 600
 _UNKNOWN_DEMAND: Final = 2**32 - 1
 _UNKNOWN_REPLICAS: Final = 2**16 - 1
+
+
+class Marks:
+    """When the replicas were written in the last hour, from what to what."""
+
+    __slots__ = ("_after", "_before", "_times")
+
+    def __init__(self) -> None:
+        self._times = array("d")
+        self._before = array("I")
+        self._after = array("I")
+
+    def add(self, at: float, scaled: tuple[int, int] | None, *, most: int) -> None:
+        """One tick; at most `most` marks stay, the newest."""
+        if scaled is not None and not (self._times and at < self._times[-1]):  # a clock that was set back
+            self._times.append(at)
+            self._before.append(scaled[0])
+            self._after.append(scaled[1])
+        old = max(bisect_right(self._times, at - HOUR_SECONDS), len(self._times) - most)
+        if old > 0:
+            for values in (self._times, self._before, self._after):
+                del values[:old]
+
+    def since(self, at: float | None = None) -> dict[str, list[Any]]:
+        """Those after a time, or all: lists of the same length."""
+        first = 0 if at is None else bisect_right(self._times, at)
+        return {
+            "at": list(self._times[first:]),
+            "from": list(self._before[first:]),
+            "to": list(self._after[first:]),
+        }
 
 
 class Track:

@@ -21,6 +21,7 @@ class FakeCluster:
 
     refusal: str = ""
     there: bool = True
+    replicas: int = 2
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
     def kubectl(self, *arguments: str, timeout_seconds: float = 60) -> str:
@@ -32,7 +33,7 @@ class FakeCluster:
 
     def get(self, *arguments: str) -> Any:
         self.asked.append(("get", *arguments))
-        return {"items": [{"metadata": {"name": "sample-app"}, "spec": {"replicas": 2}}]}
+        return {"items": [{"metadata": {"name": "sample-app"}, "spec": {"replicas": self.replicas}}]}
 
 
 HERE = "--namespace=shop"
@@ -54,13 +55,16 @@ def test_producers_stop_before_the_scaler_is_asked_to_wait() -> None:
     assert cluster.asked[-2:] == [scale(0), EXEC]
 
 
-def test_tasks_that_are_left_keep_everything_as_it_was() -> None:
-    cluster = FakeCluster(refusal=f"failed (1):\n{rendered.NOT_EMPTY}; deleting it now ...")
+@pytest.mark.parametrize(("replicas", "restored"), [(2, 2), (0, 1)])
+def test_tasks_that_are_left_keep_everything_as_it_was(replicas: int, restored: int) -> None:
+    """Also where a drain that was interrupted has left the producer at 0."""
+    refusal = f"failed (1):\n{rendered.NOT_EMPTY}; deleting it now ..."
+    cluster = FakeCluster(refusal=refusal, replicas=replicas)
 
     with pytest.raises(TasksLeft, match="not known to be empty"):
         rendered.drain(cast(Cluster, cluster), "shop")
 
-    assert cluster.asked[-3:] == [scale(0), EXEC, scale(2)]
+    assert cluster.asked[-3:] == [scale(0), EXEC, scale(restored)]
 
 
 def test_a_scaler_that_cannot_be_asked_is_another_failure() -> None:
@@ -92,13 +96,14 @@ def test_workers_are_gone_before_the_namespace_and_its_broker_go() -> None:
 def test_the_words_and_labels_are_those_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     """It knows the program by its output only."""
     drain._failed(["why"])  # noqa: SLF001
-    labels = [dict([selector.split("=")]) for selector in (rendered.WORKERS, rendered.PRODUCERS)]
-    found = [
-        manifest["metadata"]["labels"]
-        for manifest in rendered.render("local", {})
+    parts = {
+        manifest["metadata"]["name"]: manifest["metadata"]["labels"]["app.kubernetes.io/component"]
+        for manifest in rendered.render("local", {"beat": "true"})
         if manifest["kind"] == "Deployment"
-    ]
+    }
 
     assert capsys.readouterr().err.startswith(rendered.NOT_EMPTY)
-    for wanted in labels:
-        assert sum(wanted.items() <= labels_of.items() for labels_of in found) == 1
+    assert f"app.kubernetes.io/component={parts['default-celery-worker']}" == rendered.WORKERS
+    producers = ",".join(sorted({parts["celery-beat"], parts["sample-app"]}))
+    assert f"app.kubernetes.io/component in ({producers})" == rendered.PRODUCERS
+    assert sum(part in ("worker", "beat", "sample") for part in parts.values()) == 3

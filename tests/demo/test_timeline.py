@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from demo import timeline as pictures
 from demo.screen import Sight
 from demo.timeline import timeline
@@ -24,6 +26,11 @@ FLOOD = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def test_tasks_are_an_area_and_workers_are_steps() -> None:
     shown = timeline(FLOOD).splitlines()
     rows, area, steps = pictures.HEIGHT, slice(pictures.GUTTER, None), pictures.HEIGHT
@@ -42,3 +49,20 @@ def test_a_fleet_that_nothing_happened_to_is_level() -> None:
     shown = timeline([(0.0, sight(0, 2))]).splitlines()
     assert [line[pictures.GUTTER :] for line in shown[: pictures.HEIGHT]] == [""] * pictures.HEIGHT
     assert set(shown[pictures.HEIGHT][pictures.GUTTER :]) == {"─"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [
+        pytest.param("200", 92, id="a wide terminal"),
+        pytest.param("80", 80, id="a narrow one"),
+        pytest.param("5", 34, id="one in which nothing fits"),
+    ],
+)
+def test_no_line_is_wider_than_the_terminal(
+    columns: str, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    many = [(float(second), sight(1000, 2)) for second in range(100)]
+
+    assert max(map(len, timeline(many).splitlines())) == width

@@ -6,7 +6,6 @@ By rendered manifests with the lifecycle resource in Pulumi's own provider serve
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from demo.engine import Engine
+from demo.engine import Engine, program_found
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import judge, of_batch, published_in, running_at
 from tests.e2e.stack import WORKERS, Stack
@@ -48,9 +47,9 @@ MADE_BY_CONTROLLERS: Final = frozenset({"Pod", "ReplicaSet", "Endpoints", "Endpo
 
 @pytest.fixture(params=["rendered", pytest.param("pulumi", marks=pytest.mark.pulumi)])
 def way(request: pytest.FixtureRequest, new_stack: NewStack, tmp_path: Path) -> Iterator[Way]:
-    program = shutil.which("pulumi")
+    program = program_found()
     if request.param == "pulumi" and program is None:
-        pytest.skip("pulumi is not on PATH: nothing of the engine was tested")
+        pytest.skip("there is no pulumi CLI: nothing of the engine was tested")
     if program is None or request.param == "rendered":
         yield Rendered(new_stack(**SETTINGS))
         return

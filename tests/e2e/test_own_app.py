@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 from demo import rendered
 from demo.cluster import Cluster
-from demo.engine import Engine
+from demo.engine import Engine, program_found
 from demo.environment import ROOT
 from demo.images import Built
 from infra.settings.names import object_name
@@ -83,9 +82,9 @@ def own_app(
     request: pytest.FixtureRequest, cluster: Cluster, built: Built, shop: str, tmp_path: Path
 ) -> Iterator[Stack]:
     """The stack of the page, on what these tests' cluster has: its images, its size."""
-    program = shutil.which("pulumi")
+    program = program_found()
     if request.param == "pulumi" and program is None:
-        pytest.skip("pulumi is not on PATH: nothing of the engine was tested")
+        pytest.skip("there is no pulumi CLI: nothing of the engine was tested")
     namespace = f"e2e-{uuid.uuid4().hex[:8]}"
     request.node.stash[NAMESPACES] = [(cluster, namespace)]
     base = settings_of(namespace, built) | {"sampleApp": "false", "minReplicas": str(LEAST)}

@@ -7,7 +7,6 @@ at each step.
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from demo import rendered
 from demo.cluster import Cluster
-from demo.engine import Engine
+from demo.engine import Engine, program_found
 from demo.images import Built
 from demo.rendered import Manifest
 from tests.e2e.conftest import NAMESPACES
@@ -44,9 +43,9 @@ def new_engine(
     cluster: Cluster, built: Built, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[NewEngine]:
     """Stacks of the engine, destroyed at the end if the test has not done so."""
-    program = shutil.which("pulumi")
+    program = program_found()
     if program is None:
-        pytest.skip("pulumi is not on PATH: nothing of the engine was tested")
+        pytest.skip("there is no pulumi CLI: nothing of the engine was tested")
     made: list[Engine] = []
     request.node.stash[NAMESPACES] = []
 

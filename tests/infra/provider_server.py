@@ -75,6 +75,10 @@ class ProviderServer:
         said, _ = self._process.communicate(timeout=10)
         return said.decode()
 
+    def kill(self) -> None:
+        """As the kernel or a person does, in the middle of whatever it is at."""
+        self._process.kill()
+
     def check(
         self, news: Mapping[str, Any], olds: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], list[tuple[str, str]]]:

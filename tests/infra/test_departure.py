@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 
@@ -29,6 +29,9 @@ class FakeCluster:
     replicas: int = 3
     scaled: list[int] = field(default_factory=list)
     away: bool = False
+    runs: bool = True
+    """A pod of the scaler is ready."""
+    silent: bool = False
 
     def has_namespace(self, _name: str) -> bool:
         return True
@@ -37,7 +40,7 @@ class FakeCluster:
         found = self.plan(int(self.now))
         if isinstance(found, Exception):
             raise found
-        scaler = Scaler(runs=True, pulse=str(self.now // 5))
+        scaler = Scaler(runs=self.runs, pulse="" if self.silent else str(self.now // 5))
         return Sight(pools=dict.fromkeys(names, found), scaler=scaler)
 
     def scale(self, _namespace: str, _deployment: str, replicas: int) -> int:
@@ -72,6 +75,38 @@ def test_without_a_broker_drain_and_refuse_fail_and_name_discard(policy: OnDestr
     assert cluster.replicas == 3
 
 
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({"runs": False}, "no pod of Deployment celery-fleet-scaler is ready"),
+        ({"silent": True}, "the scaler has not renewed its Lease"),
+    ],
+    ids=["no pod ready", "silent"],
+)
+@pytest.mark.parametrize(("policy", "seconds"), [(OnDestroy.DRAIN, 120), (OnDestroy.REFUSE, 30)])
+def test_a_scaler_that_does_not_speak_has_the_patience_of_the_policy(
+    lacks: dict[str, Any], reason: str, policy: OnDestroy, seconds: int
+) -> None:
+    cluster = FakeCluster(lambda _: ZERO, **lacks)
+
+    with pytest.raises(NotEmpty, match=reason):
+        run(cluster, policy)
+
+    assert cluster.now == seconds
+
+
+@pytest.mark.parametrize(("policy", "seconds"), [(OnDestroy.DRAIN, 600), (OnDestroy.REFUSE, 30)])
+def test_a_figure_that_is_not_known_is_waited_for_until_a_drains_deadline(
+    policy: OnDestroy, seconds: int
+) -> None:
+    cluster = FakeCluster(lambda _: replace(ZERO, active=None))
+
+    with pytest.raises(NotEmpty, match="pool web: how many tasks are active is not known"):
+        run(cluster, policy)
+
+    assert cluster.now == seconds
+
+
 def test_without_a_broker_discard_gets_through() -> None:
     cluster = FakeCluster(lambda _: BROKER_GONE)
 
@@ -102,6 +137,18 @@ def test_an_outside_producer_that_stops_in_time_is_waited_for() -> None:
     run(cluster, OnDestroy.DRAIN)
 
     assert cluster.now == 95 + 12
+
+
+def test_a_drain_that_fails_starts_a_producer_that_an_earlier_one_left_at_none() -> None:
+    cluster = FakeCluster(lambda _: BUSY, replicas=0)
+    said: list[str] = []
+
+    clock = Clock(now=lambda: cluster.now, sleep=cluster.sleep)
+    with pytest.raises(NotEmpty):
+        depart(OnDestroy.DRAIN, DECLARED, cast(Cluster, cluster), 5, said.append, clock)
+
+    assert said[0] == "Deployment sample-app, which publishes tasks, stands at 0"
+    assert cluster.scaled == [0, 1]
 
 
 def test_an_api_server_that_restarts_does_not_end_a_drain() -> None:

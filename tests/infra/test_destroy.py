@@ -5,49 +5,19 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from infra.lifecycle import LifecycleProvider
-from scaler.contract import CRD_NAME, SCALER_NAME, Ready
+from scaler.contract import CRD_NAME, PLURAL, SCALER_NAME, Ready
+from tests.infra.conftest import declared
 from tests.infra.provider_server import ProviderError, ProviderServer, Resource
-from tests.recorded_cluster import NAMESPACE, UID, WATCHING, RecordedCluster
+from tests.recorded_cluster import NAMESPACE, WATCHING, RecordedCluster
 
 GIVE_UP = "pulumi config set onDestroy discard"
 SCALE = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/sample-app/scale"
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RecordedCluster]:
-    with RecordedCluster(tmp_path / "kubeconfig") as made:
-        made.replicas |= {SCALER_NAME: 1, "sample-app": 2}
-        made.report("web")
-        yield made
-
-
-def declared(**properties: Any) -> dict[str, Any]:
-    return {
-        "namespace": NAMESPACE,
-        "context": "",
-        "kubeconfig_path": "",
-        "stack": "test",
-        "deployments": [SCALER_NAME, "sample-app"],
-        "celeries": {"web": "1"},
-        "queues": {"web": "orders,mail"},
-        "broker": {"existingSecret": "", "redisPersistence": "default class"},
-        "producers": ["sample-app"],
-        "config_digest": "1",
-        "ready_timeout_seconds": 60,
-        "image_timeout_seconds": 60,
-        "drain_timeout_seconds": 600,
-        "on_destroy": "drain",
-        "schema_revision": 999,
-        "cluster_uid": UID,
-        **properties,
-    }
 
 
 def destroy(
@@ -230,15 +200,6 @@ def test_another_cluster_is_not_touched_whatever_the_policy(cluster: RecordedClu
     assert cluster.writes == []
 
 
-def test_a_namespace_that_is_gone_has_taken_the_broker_along(cluster: RecordedCluster) -> None:
-    cluster.namespaced = False
-
-    failure, said = destroy(cluster)
-
-    assert failure == ""
-    assert f"namespace {NAMESPACE} is gone, with its broker" in said
-
-
 def test_a_producer_that_may_not_be_stopped_is_named_and_the_drain_goes_on(cluster: RecordedCluster) -> None:
     cluster.forbidden = ("/sample-app/scale",)
 
@@ -248,87 +209,63 @@ def test_a_producer_that_may_not_be_stopped_is_named_and_the_drain_goes_on(clust
     assert "Deployment sample-app goes on publishing while the queues empty" in said
 
 
-def check(cluster: RecordedCluster, **changes: Any) -> list[tuple[str, str]]:
+def up(cluster: RecordedCluster, resource: Resource) -> tuple[Resource, str]:
+    """`pulumi up` with an unchanged program, and what it said."""
     environment = {"KUBECONFIG": str(cluster.kubeconfig)}
     with ProviderServer(LifecycleProvider(), environment=environment) as server:
-        return server.check(declared(**changes), declared())[1]
+        return server.up(declared(), resource), server.stop()
 
 
-LEFT = "with tasks left: 4 queued, 0 unacked, 0 active."
-CHANGES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "a pool removed": (
-        {"celeries": {}, "queues": {}},
-        "celeries",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Declare it",
-    ),
-    "a pool renamed": (
-        {"celeries": {"shop": "1"}, "queues": {"shop": "orders,mail"}},
-        "celeries",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Declare it",
-    ),
-    "a queue dropped": (
-        {"queues": {"web": "orders"}},
-        "queues",
-        f"pool web would give queue mail to nobody {LEFT} Keep it in pool web",
-    ),
-    "a queue moved": (
-        {"celeries": {"web": "2", "post": "1"}, "queues": {"web": "orders", "post": "mail"}},
-        "queues",
-        f"pool web would give queue mail to pool post {LEFT} Keep it in pool web",
-    ),
-    "another namespace": (
-        {"namespace": "elsewhere"},
-        "namespace",
-        f"pool web would vanish from namespace {NAMESPACE} {LEFT} Keep namespace {NAMESPACE}",
-    ),
-    "another broker": (
-        {"broker": {"existingSecret": "theirs", "redisPersistence": "default class"}},
-        "broker",
-        (
-            "pool web would not find its messages again (existingSecret changes from none to theirs) "
-            f"{LEFT} Keep it as it is"
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_change_that_would_leave_tasks_behind_is_refused_until_they_are_gone_or_given_up(
-    cluster: RecordedCluster, change: str
+def test_producers_that_a_killed_drain_left_at_none_come_back_with_the_next_up(
+    cluster: RecordedCluster,
 ) -> None:
-    changes, key, sentence = CHANGES[change]
-    cluster.report("web", queued=4)
+    cluster.report("web", queued=5)
+    environment = {"KUBECONFIG": str(cluster.kubeconfig)}
+    resource = Resource("id", declared(), declared())
+    with ProviderServer(LifecycleProvider(), environment=environment) as server:
 
-    ((blamed, reason),) = check(cluster, **changes)
+        def destroy_it() -> None:
+            with pytest.raises(ProviderError):
+                server.delete(resource)
 
-    assert blamed == key
-    cure = f"(kubectl get cel web -n {NAMESPACE}), or give its queued tasks up: {GIVE_UP}"
-    assert reason == f"{sentence} until it has drained {cure}"
-    assert check(cluster, **changes, on_destroy="discard") == []
-    cluster.report("web")
-    assert check(cluster, **changes) == []
+        destroyed = threading.Thread(target=destroy_it)
+        destroyed.start()
+        deadline = time.monotonic() + 60
+        while cluster.replicas["sample-app"] != 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        server.kill()
+        destroyed.join()
+    assert cluster.replicas["sample-app"] == 0
+
+    after, said = up(cluster, resource)
+
+    assert cluster.replicas["sample-app"] == 1
+    assert "Deployment sample-app, which publishes tasks, stood at 0: it is scaled to 1" in said
+    assert up(cluster, after)[0] is after
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        pytest.param({"queues": {"web": "mail,orders,more"}}, id="a queue added"),
-        pytest.param({"celeries": {"web": "2"}}, id="other limits"),
-        pytest.param({"broker": {}}, id="a program that does not say"),
-    ],
-)
-def test_a_change_that_leaves_nothing_behind_is_not_held_up(
-    cluster: RecordedCluster, changes: dict[str, Any]
+def test_a_drain_that_fails_after_a_killed_one_leaves_no_producer_at_none(cluster: RecordedCluster) -> None:
+    cluster.report("web", queued=5)
+    cluster.replicas["sample-app"] = 0
+
+    failure, _ = destroy(cluster, {"celery-fleet:drainTimeoutSeconds": "2"})
+
+    assert "- pool web: 5 queued, 0 unacked, 0 active" in failure
+    assert cluster.replicas["sample-app"] == 1
+
+
+@pytest.mark.parametrize("policy", ["drain", "refuse", "discard"])
+def test_where_the_cluster_forbids_the_look_only_discard_gets_through(
+    cluster: RecordedCluster, policy: str
 ) -> None:
-    cluster.report("web", queued=4)
+    cluster.forbidden = (f"/{PLURAL}",)
 
-    assert check(cluster, **changes) == []
-    assert cluster.looks == 0
+    failure, _ = destroy(cluster, on_destroy=policy)
 
-
-def test_a_pool_of_which_nobody_knows_is_not_let_go(cluster: RecordedCluster) -> None:
-    cluster.replicas[SCALER_NAME] = 0
-
-    ((_, reason),) = check(cluster, celeries={}, queues={})
-
-    assert "with nobody to say how many tasks are left: no pod of Deployment celery-fleet-scaler" in reason
+    if policy == "discard":
+        assert failure == ""
+        return
+    assert f"onDestroy {policy}: nothing was removed.\n- your user may not do what this needs: " in failure
+    assert GIVE_UP in failure
+    assert cluster.replicas["sample-app"] == 2

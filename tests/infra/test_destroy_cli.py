@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +10,9 @@ import pytest
 
 from infra.live.stack_file import value_of
 from scaler.contract import SCALER_NAME
+from tests.infra.pulumi_cli import PulumiProject
 from tests.recorded_cluster import NAMESPACE, RecordedCluster
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = f"""
 import pulumi
 from infra.lifecycle import FleetLifecycle, FleetLifecycleArgs
@@ -36,30 +32,11 @@ FleetLifecycle("lifecycle", args, pulumi.ResourceOptions(depends_on=[first]))
 
 @dataclass(slots=True)
 class Project:
-    folder: Path
+    pulumi_project: PulumiProject
     cluster: RecordedCluster
 
     def pulumi(self, *arguments: str, succeeds: bool = True) -> str:
-        environment = {
-            **os.environ,
-            "PULUMI_BACKEND_URL": f"file://{self.folder / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": "x",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "KUBECONFIG": str(self.cluster.kubeconfig),
-        }
-        done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive", "--color=never"],
-            cwd=self.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-        )
-        assert (done.returncode == 0) == succeeds, done.stdout
-        return done.stdout
+        return self.pulumi_project.pulumi(*arguments, succeeds=succeeds)
 
     def destroy(self, *, succeeds: bool = True) -> str:
         return self.pulumi("destroy", "--yes", "--skip-preview", succeeds=succeeds)
@@ -67,20 +44,11 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    if shutil.which("pulumi") is None:
-        pytest.skip("the pulumi CLI is not on PATH")
     with RecordedCluster(tmp_path / "kubeconfig") as cluster:
         cluster.replicas |= {SCALER_NAME: 1, "sample-app": 2}
         cluster.report("web", queued=5, active=1)
-        made = Project(tmp_path, cluster)
-        for folder in ("state", "stacks"):
-            (tmp_path / folder).mkdir()
-        for name in ("infra", "scaler"):
-            (tmp_path / name).symlink_to(ROOT / name)
-        (tmp_path / ".venv").symlink_to(sys.prefix)
-        shutil.copy(ROOT / "Pulumi.yaml", tmp_path)
-        (tmp_path / "__main__.py").write_text(PROGRAM)
-        made.pulumi("stack", "init", "here")
+        pulumi_project = PulumiProject.make(tmp_path, PROGRAM, KUBECONFIG=str(cluster.kubeconfig))
+        made = Project(pulumi_project, cluster)
         made.pulumi("up", "--yes", "--skip-preview")
         yield made
 
@@ -107,6 +75,17 @@ def test_the_policy_of_now_counts_and_a_destroy_that_failed_can_be_run_again(pro
     project.cluster.report("web")
     project.pulumi("config", "set", "drainTimeoutSeconds", "60")
     assert "onDestroy drain: no task is left after " in project.destroy()
+
+
+@pytest.mark.pulumi
+def test_an_up_of_an_unchanged_program_brings_a_stopped_producer_back(project: Project) -> None:
+    project.cluster.replicas["sample-app"] = 0
+
+    mended = project.pulumi("up", "--yes", "--skip-preview")
+
+    assert "~ 1 updated" in mended
+    assert project.cluster.replicas["sample-app"] == 1
+    assert "updated" not in project.pulumi("up", "--yes", "--skip-preview")
 
 
 @pytest.mark.pulumi

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.live import first_look
-from infra.live.cluster import NotAllowed
-from infra.live.first_look import CannotStart, FirstLook, refusals_of
-from infra.live.preflight import NEEDED_RIGHTS
+from infra.live.cluster import Cluster, NotAllowed
+from infra.live.first_look import (
+    MAY_GRANT,
+    SCALERS_RIGHTS,
+    CannotStart,
+    FirstLook,
+    needed_rights,
+    refusals_of,
+    warnings_of,
+)
+from infra.live.sightings import Autoscaler, Autoscalers, Right
 from infra.recording import record
 from infra.settings import Settings
+from scaler.contract import KIND, PLURAL, RBAC_RULES, SCALER_NAME
 from tests.infra.conftest import settings
+from tests.recorded_cluster import NAMESPACE, RecordedCluster
 
 HIDDEN: Mapping[str, str] = {"hidden": "may not be looked at"}
 
@@ -28,8 +39,8 @@ class FakeCluster:
     namespace: Mapping[str, str] | None = None
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    denied: tuple[str, ...] = ()
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    denied: frozenset[Right] = frozenset()
+    asked: list[Right] = field(default_factory=list)
 
     def uid(self) -> str:
         return "the-uid"
@@ -56,14 +67,15 @@ class FakeCluster:
         assert namespace
         return self.secrets[name][key].partition("://")[0]
 
-    def read_denied(self, namespace: str, rights: Iterable[tuple[str, str, str]]) -> list[str]:
+    def read_denied(self, namespace: str, rights: Iterable[Right]) -> list[str]:
         assert namespace
-        self.asked += rights
-        return list(self.denied)
+        asked = list(rights)
+        self.asked += asked
+        return [str(right) for right in asked if right in self.denied]
 
 
 def refusals(live: FakeCluster, stack: str = "dev", **overrides: str) -> list[str]:
-    return list(refusals_of(settings(stack, overrides), live))
+    return list(refusals_of(settings(stack, overrides), live, Autoscalers()))
 
 
 OURS = {first_look.STACK_LABEL: "dev"}
@@ -117,7 +129,9 @@ def test_a_namespace_that_should_be_there_is_asked_for() -> None:
 
 
 def test_rights_that_lack_are_named() -> None:
-    live = FakeCluster(denied=("create deployments.apps", "create namespaces"))
+    live = FakeCluster(
+        denied=frozenset({Right("create", "apps", "deployments"), Right("create", "", "namespaces")})
+    )
 
     assert refusals(live) == [
         (
@@ -126,24 +140,96 @@ def test_rights_that_lack_are_named() -> None:
             "pulumi config set kubernetes:context NAME"
         )
     ]
-    assert set(live.asked) == {
-        *NEEDED_RIGHTS,
-        ("create", "", "namespaces"),
-        ("create", "", "persistentvolumeclaims"),
-        ("create", "", "configmaps"),
+
+
+def test_who_may_not_grant_must_hold_what_the_scalers_role_grants() -> None:
+    """`admin` of a namespace, who may make Roles and holds no right on events or on leases, for instance."""
+    lacks = {Right("create", "", "pods/eviction"), Right("get", "coordination.k8s.io", "leases", SCALER_NAME)}
+    live = FakeCluster(denied=frozenset({*MAY_GRANT, *lacks}))
+
+    assert refusals(live) == [
+        (
+            "the cluster (context here) does not let you create pods/eviction, get "
+            "leases.coordination.k8s.io celery-fleet-scaler in namespace celery-fleet-dev, and who makes the "
+            "scaler's Role must hold what it grants. Ask for these rights, or choose another context: "
+            "pulumi config set kubernetes:context NAME"
+        )
+    ]
+
+
+def test_who_may_grant_need_not_hold_it() -> None:
+    live = FakeCluster(denied=frozenset(SCALERS_RIGHTS))
+
+    assert refusals(live) == []
+
+
+def test_the_scalers_rights_are_those_of_its_role() -> None:
+    granted = {
+        Right(verb, group, resource, name)
+        for rule in RBAC_RULES
+        for verb in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
     }
 
+    assert set(SCALERS_RIGHTS) == granted
+    assert len(SCALERS_RIGHTS) == len(granted)
 
-def test_rights_that_the_stack_does_not_need_are_not_asked_for() -> None:
-    """A broker of somebody else's needs neither a volume nor a start script."""
-    live = FakeCluster(namespace={}, secrets=REACHED, config_maps=TRUSTED)
 
-    assert refusals(live, **EXTERNAL) == []
-    assert set(live.asked) == set(NEEDED_RIGHTS)
+THERE = {"namespace": "shop", "createNamespace": "false"}
+EXTERNAL = {
+    **THERE,
+    "broker": "external",
+    "existingSecret": "mq",
+    "brokerCa": "configmap/ca/bundle.pem",
+    "resultBackend": "external",
+    "resultBackendSecret": "db",
+}
+EVERYTHING = {"sampleApp": "true", "beat": "true", "beatSchedulePersistence": '{"enabled": true}'}
+LEAST = {
+    "flower": "false",
+    "sampleApp": "false",
+    "networkPolicies": "false",
+    "redisPersistence": '{"enabled": false}',
+    "createNamespace": "false",
+}
+
+
+@pytest.mark.parametrize(
+    ("stack", "overrides"),
+    [
+        pytest.param("local", {}, id="local"),
+        pytest.param("dev", {}, id="dev"),
+        pytest.param("prod", {}, id="prod"),
+        pytest.param("local", EVERYTHING, id="with everything"),
+        pytest.param("dev", LEAST, id="with nothing that can be left out"),
+        pytest.param("dev", {"broker": "rabbitmq", "resultBackend": "postgresql"}, id="other servers"),
+        pytest.param("dev", EXTERNAL, id="a broker of somebody else's: neither volume nor start script"),
+    ],
+)
+def test_the_right_to_make_each_declared_kind_is_asked_for_and_no_other(
+    stack: str, overrides: dict[str, str]
+) -> None:
+    chosen = settings(stack, overrides)
+    made = {
+        right_to_make(resource.type, resource.inputs)
+        for resource in record(chosen, password="x")
+        if resource.is_kubernetes_object
+    }
+
+    assert set(needed_rights(chosen)) == made
+
+
+def right_to_make(type_: str, inputs: Mapping[str, Any]) -> Right:
+    group = inputs["apiVersion"].rpartition("/")[0]
+    kind = inputs["kind"].lower()
+    plural = {"networkpolicy": "networkpolicies", KIND.lower(): PLURAL}.get(kind, f"{kind}s")
+    return Right("patch" if type_.endswith("Patch") else "create", group, plural)
 
 
 def test_a_stack_that_is_there_is_not_asked_for_its_rights_again() -> None:
-    """A look costs some ten requests on the first `up` and five on any other."""
+    """A look costs some ten requests more on the first `up`."""
     live = FakeCluster(namespace=OURS, stack="dev")
 
     assert refusals(live) == []
@@ -170,15 +256,65 @@ def test_a_secret_of_the_user_has_to_be_there_with_its_keys() -> None:
     ]
 
 
-THERE = {"namespace": "shop", "createNamespace": "false"}
-EXTERNAL = {
-    **THERE,
-    "broker": "external",
-    "existingSecret": "mq",
-    "brokerCa": "configmap/ca/bundle.pem",
-    "resultBackend": "external",
-    "resultBackendSecret": "db",
-}
+@pytest.mark.parametrize(("mode", "refused"), [("active", True), ("shadow", False)])
+def test_another_autoscaler_of_a_pool_is_named_before_anything_is_made(mode: str, refused: bool) -> None:
+    mine = Autoscaler("ScaledObject", "mine", "default-celery-worker")
+    other = Autoscaler("ScaledObject", "theirs", "shop")
+    chosen = settings("dev", {"namespace": "shop", "createNamespace": "false", "mode": mode})
+
+    found = list(refusals_of(chosen, FakeCluster(namespace={}), Autoscalers((mine, other))))
+
+    reason = (
+        "ScaledObject mine scales Deployment default-celery-worker too: two writers of replicas undo each "
+        "other and kill running tasks. Remove it: kubectl delete scaledobject mine -n shop, or watch beside "
+        "it: set the pool's `mode` to shadow"
+    )
+    assert found == ([reason] if refused else [])
+
+
+@pytest.mark.parametrize(
+    ("unseen", "mode", "said"),
+    [
+        ((), "active", ""),
+        (("ScaledObject",), "active", "you may not list ScaledObjects in namespace celery-fleet-dev, so "),
+        (
+            ("ScaledObject", "HorizontalPodAutoscaler"),
+            "active",
+            "you may not list ScaledObjects and HorizontalPodAutoscalers in namespace celery-fleet-dev, so ",
+        ),
+        (("ScaledObject",), "shadow", ""),
+    ],
+)
+def test_autoscalers_that_may_not_be_seen_are_one_warning(
+    unseen: tuple[str, ...], mode: str, said: str
+) -> None:
+    warnings = list(warnings_of(settings("dev", {"mode": mode}), Autoscalers(unseen=unseen)))
+
+    assert len(warnings) == bool(said)
+    assert "".join(warnings).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "seen"),
+    [
+        ((), Autoscalers((Autoscaler("HorizontalPodAutoscaler", "mine", "web"),))),
+        (("/horizontalpodautoscalers",), Autoscalers(unseen=("HorizontalPodAutoscaler",))),
+        (
+            ("/scaledobjects",),
+            Autoscalers((Autoscaler("HorizontalPodAutoscaler", "mine", "web"),), ("ScaledObject",)),
+        ),
+    ],
+)
+def test_a_cluster_says_which_autoscalers_it_did_not_show(
+    cluster: RecordedCluster, forbidden: tuple[str, ...], seen: Autoscalers
+) -> None:
+    cluster.autoscalers["mine"] = "web"
+    cluster.forbidden = forbidden
+
+    with Cluster("", str(cluster.kubeconfig)) as live:
+        assert live.read_autoscalers(NAMESPACE) == seen
+
+
 REACHED: Mapping[str, Mapping[str, str]] = {
     "mq": {"url": "amqps://u:p@h/v", "scaler-url": "amqps://s:p@h/v", "management-url": "https://s:p@h/v"},
     "db": {"url": "db+postgresql://u:p@h/d"},
@@ -245,8 +381,8 @@ def test_what_the_user_makes_for_an_external_broker(
 def test_the_scaler_gets_the_credentials_that_the_secret_has_for_it() -> None:
     """And where it may not be looked at, those of everybody."""
     declared = settings("dev", EXTERNAL)
-    seen = first_look.seen_by(declared, FakeCluster(secrets=REACHED))
-    unseen = first_look.seen_by(declared, FakeCluster(secrets={"mq": HIDDEN}))
+    seen = first_look.seen_by(declared, FakeCluster(secrets=REACHED), Autoscalers())
+    unseen = first_look.seen_by(declared, FakeCluster(secrets={"mq": HIDDEN}), Autoscalers())
 
     assert (seen.broker_keys, seen.broker_scheme) == (frozenset(REACHED["mq"]), "amqps")
     assert (unseen.broker_keys, unseen.broker_scheme) == (frozenset(), "")

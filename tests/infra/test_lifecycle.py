@@ -448,7 +448,7 @@ def test_a_cluster_that_does_not_answer_is_named_at_preview_and_holds_up_no_disc
     assert "removed from the state without asking the cluster" in server.stop()
 
 
-def test_a_preview_with_values_that_are_not_there_yet_is_passed_on(
+def test_a_preview_that_does_not_know_its_namespace_yet_is_passed_on(
     server: ProviderServer, stack: Stack
 ) -> None:
     declared = stack.declared(namespace=UNKNOWN)

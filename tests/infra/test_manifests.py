@@ -110,6 +110,47 @@ def test_the_first_lines_name_the_secrets_to_make() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("made", "rest"),
+    [
+        ("true", "kubectl delete namespace shop"),
+        ("false", f"kubectl delete {manifests.EACH} -n shop -l app.kubernetes.io/instance=local"),
+    ],
+)
+def test_the_first_lines_say_how_it_comes_down(made: str, rest: str) -> None:
+    chosen = settings("local", {"namespace": "shop", "createNamespace": made})
+    lines = [line for line in manifests.render(chosen).splitlines() if line.startswith("#   kubectl")]
+
+    assert lines[-4:] == [
+        "#   kubectl scale deployment -n shop -l 'app.kubernetes.io/component in (beat,sample)' --replicas=0",
+        "#   kubectl exec -n shop deployment/celery-fleet-scaler -- python3 -m scaler drain",
+        "#   kubectl delete deployment -n shop -l app.kubernetes.io/component=worker --cascade=foreground",
+        f"#   {rest}",
+    ]
+
+
+def test_what_comes_down_by_label_is_all_but_what_others_own() -> None:
+    """Beside the Secrets, which somebody made by hand."""
+    short = {
+        "Celery": "cel",
+        "Deployment": "deploy",
+        "Service": "svc",
+        "ConfigMap": "cm",
+        "PodDisruptionBudget": "pdb",
+        "NetworkPolicy": "netpol",
+        "RoleBinding": "rolebinding",
+        "Role": "role",
+        "ServiceAccount": "sa",
+        "PersistentVolumeClaim": "pvc",
+    }
+    chosen = settings("dev", {"beat": "true", "createNamespace": "false"})
+    made = [m for m in manifests.manifests(record(chosen)) if m["kind"] != "CustomResourceDefinition"]
+
+    assert {short[manifest["kind"]] for manifest in made} == set(manifests.EACH.split(","))
+    for manifest in made:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == "dev"
+
+
 def test_the_secrets_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert manifests.main(["--stack", "local", "--secrets"]) == 0
 

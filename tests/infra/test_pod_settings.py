@@ -157,6 +157,13 @@ RULES = [
         id="a link with a password",
     ),
     pytest.param(
+        {"stackUrl": "app.pulumi.com/me/celery-fleet/dev"},
+        "stackUrl: must be an address that begins with http:// or https://, without a user",
+        "the scaler would not start",
+        "pulumi config set stackUrl 'https://<host>'",
+        id="a link without a scheme",
+    ),
+    pytest.param(
         {"scalerPagePrefix": "/a b"},
         "scalerPagePrefix: must be a path such as /fleet, not '/a b'",
         "the scaler would not start",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infra.components import fleet_schema, redis
+from infra.components import fleet_schema, redis, server
 from infra.components.credentials import BROKER_MARK, password_mark
 from infra.live.first_look import FirstLook
 from infra.recording import Hidden, Recorded, record
@@ -190,8 +190,7 @@ def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
 ) -> None:
     """Without a volume, whatever starts Redis anew empties it."""
     inputs = named(program, "lifecycle").inputs
-    pod = {"redisImage", "redisResources", "redisPassword", "redisPod"}
-    volatile = pod if stack == "local" else set()
+    volatile = {"imagePullPolicy", "imagePullSecrets", "redisImage", "redisResources", "redisTemplate"}
 
     assert inputs["producers"] == (["sample-app"] if stack == "local" else [])
     assert inputs["queues"].keys() == inputs["celeries"].keys()
@@ -200,9 +199,51 @@ def test_the_lifecycle_knows_what_a_change_or_a_destroy_could_leave_behind(
         "existingSecret",
         "redisPersistence",
         "brokerTransportOptions",
-        *volatile,
+        *(volatile if stack == "local" else ()),
     }
     assert PASSWORD not in str(inputs)
+
+
+def broker_of(password: str = PASSWORD, **overrides: str) -> dict[str, str]:
+    """What a stack without a volume declares about its Redis."""
+    declared = record(settings("local", overrides), password=password)
+    found: dict[str, str] = named(declared, "lifecycle").inputs["broker"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        ({"maxReplicas": "9", "celeryApp": "other", "logLevel": "debug"}, set()),
+        ({"imagePullPolicy": "Always"}, {"imagePullPolicy", "redisTemplate"}),
+        ({"imagePullSecrets": '["mine"]'}, {"imagePullSecrets", "redisTemplate"}),
+        ({"redisImage": "redis:9"}, {"redisImage", "redisTemplate"}),
+        ({"existingSecret": "mine", "createNamespace": "false"}, {"existingSecret", "redisTemplate"}),
+        ({"passwordOverlapSeconds": "7200", "eventExchange": "mine"}, set()),
+    ],
+)
+def test_whatever_makes_a_new_redis_changes_what_is_kept_of_it(
+    overrides: dict[str, str], changed: set[str]
+) -> None:
+    before, after = broker_of(), broker_of(**overrides)
+
+    assert {key for key in before | after if before.get(key) != after.get(key)} == changed
+
+
+def test_a_pod_of_redis_that_a_newer_program_makes_otherwise_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = broker_of()
+    monkeypatch.setattr(server, "BOOT_SECONDS", 120)
+
+    after = broker_of()
+
+    assert {key for key in before if before[key] != after[key]} == {"redisTemplate"}
+
+
+def test_another_password_leaves_redis_as_it_is() -> None:
+    """It is taken up while Redis runs."""
+    assert broker_of() == broker_of(password="another")
 
 
 def test_the_scaler_owns_the_workers_replicas(program: list[Recorded]) -> None:
@@ -303,6 +344,28 @@ def test_the_objects_say_what_the_workers_run(program: list[Recorded]) -> None:
         assert command[command.index("-c") + 1] == str(policy.concurrency)
         assert policy.drain_seconds >= deployment["template"]["spec"]["terminationGracePeriodSeconds"]
         assert deployment["replicas"] == policy.min_replicas == spec["workerSpec"]["numOfWorkers"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "paths"),
+    [
+        pytest.param({}, {"default": ""}, id="the flat keys"),
+        pytest.param({"pools": '{"default": {}}'}, {"default": "pools.default"}, id="a pool named default"),
+        pytest.param(
+            {"pools": '{"mail_eu": {"queues": ["a"]}, "a.b": {"queues": ["b"]}}'},
+            {"mail-eu-208edf": "pools.mail_eu", "a-b-2e7336": 'pools["a.b"]'},
+            id="names that are no labels",
+        ),
+    ],
+)
+def test_the_objects_say_where_their_settings_are(overrides: dict[str, str], paths: dict[str, str]) -> None:
+    """The scaler's page shows the commands that change them."""
+    found = {
+        resource.inputs["metadata"]["name"]: resource.inputs["metadata"]["annotations"]
+        for resource in of_kind(record(settings("local", overrides)), "Celery")
+    }
+
+    assert found == {name: {"celeryproject.org/settings": path} for name, path in paths.items()}
 
 
 def test_the_redis_password_is_no_argument(program: list[Recorded]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,15 @@ from celery import Celery
 from infra.recording import record
 from tests.conftest import RedisServer
 from tests.infra.conftest import settings
+from tests.scaler.workers import celery_version, every_celery
+
+pytestmark = every_celery
 
 NODE = "worker@pod-0"
 REFUSED = "] Received invalid task message: Refusing to deserialize untrusted content of type pickle"
 ROOT = Path(__file__).parent.parent.parent
+SINCE = {"softShutdownTimeoutSeconds": (5, 5), "disablePrefetch": (5, 6)}
+"""Settings that older versions do not know, as their descriptions say."""
 T = TypeVar("T")
 
 
@@ -80,19 +84,22 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def start(redis_server: RedisServer, tmp_path: Path) -> Iterator[Start]:
+def start(redis_server: RedisServer, tmp_path: Path, celery_python: str) -> Iterator[Start]:
     started: list[Worker] = []
     app = Celery("producer", broker=redis_server.url, set_as_current=False)
     store = redis.Redis.from_url(redis_server.url)
 
     def begin(**overrides: str) -> Worker:
+        needed = max((SINCE[name] for name in overrides if name in SINCE), default=(0,))
+        if celery_version(celery_python) < needed:
+            pytest.skip(f"the setting is of Celery {'.'.join(map(str, needed))}")
         made = container(**overrides)
         words = [word.replace("$(POD_NAME)", "pod-0") for word in made["command"]]
         variables = {entry["name"]: entry["value"] for entry in made["env"] if "value" in entry}
         log = tmp_path / "worker.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [celery_python, "-m", *words],
                 cwd=ROOT,
                 env={**os.environ, **variables, "CELERY_BROKER_URL": redis_server.url},
                 stdout=output,
@@ -133,20 +140,26 @@ CONFIGURED = (
         pytest.param(
             {
                 "acksLate": "true",
-                "softShutdownTimeoutSeconds": "6",
                 "visibilityTimeoutSeconds": "7200",
                 "brokerTransportOptions": '{"priority_steps": [0, 5]}',
                 "prefetchMultiplier": "3",
+                "extraArgs": '["-E", "--time-limit", "600"]',
             },
-            (True, 6, {"visibility_timeout": 7200, "priority_steps": [0, 5]}, False),
+            (True, 99, {"visibility_timeout": 7200, "priority_steps": [0, 5]}, False),
             6,  # 3 x 2
             id="what is set takes the app's place",
         ),
         pytest.param(
-            {"disablePrefetch": "true", "extraArgs": '["-E", "--time-limit", "600"]'},
+            {"acksLate": "true", "softShutdownTimeoutSeconds": "6"},
+            (True, 6, {"visibility_timeout": 99, "socket_timeout": 33}, False),
+            14,
+            id="a soft shutdown",
+        ),
+        pytest.param(
+            {"disablePrefetch": "true"},
             (False, 99, {"visibility_timeout": 99, "socket_timeout": 33}, True),
             14,  # not asked for any more: see the next test
-            id="no prefetch, and further options",
+            id="no prefetch",
         ),
     ],
 )

@@ -20,7 +20,7 @@ from tests.definition import define
 from tests.scaler.brokers import Place, on_rabbitmq, on_redis
 from tests.scaler.site import Requests, Site, celery, deployment, rights
 from tests.scaler.stage import Stage
-from tests.scaler.workers import OLDEST, PYTHON, CeleryWorkers, python_with
+from tests.scaler.workers import CeleryWorkers
 
 
 @pytest.fixture
@@ -61,12 +61,6 @@ def place(request: pytest.FixtureRequest) -> Place:
     if kind == "redis":
         return on_redis(request.getfixturevalue("redis_server"))
     return on_rabbitmq(request.getfixturevalue("vhost"), kind)
-
-
-@pytest.fixture
-def celery_python(request: pytest.FixtureRequest) -> str:
-    """The interpreter of the workers: the newest Celery, or by `every_celery` the oldest, too."""
-    return python_with(OLDEST) if getattr(request, "param", "newest") == "oldest" else PYTHON
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ class FakeBroker:
     """Queue lengths and unacknowledged messages that a test sets; or a failure."""
 
     lengths: dict[str, int | Count] = field(default_factory=dict)
+    later: dict[str, int] = field(default_factory=dict)
+    """Of the lengths, what is not due."""
     unacked: Unacked = field(default_factory=Unacked)
     deliveries: list[Delivery] = field(default_factory=list)
     next_due: dict[str, float] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class FakeBroker:
                 queue: Count.exactly(length) if isinstance(length, int) else length
                 for queue, length in found.items()
             },
+            later={queue: count for queue, count in self.later.items() if queue in queues},
             unacked=self.unacked,
             deliveries=tuple(self.deliveries),
             next_due={queue: eta for queue, eta in self.next_due.items() if eta > at},
@@ -103,6 +106,7 @@ class FakeCluster:
             policy=policy_of(wanted),
             invalid=None,
             stored_status=self.statuses.get(name, {}),
+            settings=f"pools.{name}",
         )
         return self.celeries[name]
 

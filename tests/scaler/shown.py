@@ -29,7 +29,7 @@ class Shown:
     broker: FakeBroker = field(default_factory=FakeBroker)
     cluster: FakeCluster = field(default_factory=FakeCluster)
     lease: FakeLease = field(default_factory=FakeLease)
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics = field(default_factory=lambda: Metrics(started_at=AT))
     board: Board = field(default_factory=lambda: Board("shop", 2.0))
     at: float = AT
     alive: bool = True

@@ -263,7 +263,7 @@ async def test_field_that_an_older_schema_let_in_is_that_objects_trouble(
     """R15: one stored object of the wrong form does not hide the others."""
     odd = {"metadata": {"name": "odd", "generation": 1}, "spec": "a text", "status": ["a list"]}
     fine = {
-        "metadata": {"name": "fine"},
+        "metadata": {"name": "fine", "annotations": {"celeryproject.org/settings": "pools.fine"}},
         "spec": {"common": {"appName": "x"}, "scaleTargetRef": [{"kind": "worker"}]},
     }
 
@@ -279,6 +279,7 @@ async def test_field_that_an_older_schema_let_in_is_that_objects_trouble(
         (False, "scaleTargetRef must have exactly one entry, of kind worker"),
         (True, None),
     ]
+    assert [extract and extract.settings for extract in extracts] == [None, "pools.fine"]
 
 
 async def test_failed_test_of_a_patch_is_a_conflict(api_of: Callable[[Handler], Awaitable[Api]]) -> None:

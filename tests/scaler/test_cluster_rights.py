@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from scaler import contract
+from scaler.cluster.namespace import Namespace
 from scaler.cluster.objects import ClusterFailure, Kind
 from scaler.pool.drain import VICTIM_COST
 from tests.scaler.site import (
@@ -60,6 +62,7 @@ def without(verb: str, resource: str) -> list[dict[str, Any]]:
         ("watch", "deployments"),
         ("watch", "horizontalpodautoscalers"),
         ("watch", "celery"),
+        ("watch", "pods"),
     ],
 )
 async def test_missing_right_is_named_in_the_condition(
@@ -89,7 +92,12 @@ async def test_missing_right_is_named_in_the_condition(
 
 @pytest.mark.parametrize(
     ("verb", "resource"),
-    [("list", "celery"), ("list", "deployments"), ("list", "horizontalpodautoscalers")],
+    [
+        ("list", "celery"),
+        ("list", "deployments"),
+        ("list", "horizontalpodautoscalers"),
+        ("list", "pods"),
+    ],
 )
 async def test_right_without_which_nothing_is_read_is_named_in_the_failure(
     site: Site, requests: Requests, verb: str, resource: str
@@ -110,3 +118,72 @@ async def test_right_without_which_nothing_is_read_is_named_in_the_failure(
         await asyncio.sleep(1)
 
     assert len([request for request in requests if request[2] == "403"]) == 1
+
+
+async def mark(namespace: Namespace) -> None:
+    await namespace.set_deletion_cost(namespace.snapshot().pods[WORKERS][0], VICTIM_COST)
+
+
+async def evict(namespace: Namespace) -> None:
+    await namespace.evict(namespace.snapshot().pods[WORKERS][0])
+
+
+async def renew(namespace: Namespace) -> None:
+    seen = await namespace.read_lease() or await namespace.create_lease("me", time.time())
+    await namespace.write_lease("me", seen, time.time())
+
+
+async def take(namespace: Namespace) -> None:
+    """Also where there is one: the right is asked for before that shows."""
+    await namespace.create_lease("me", time.time())
+
+
+async def tell(namespace: Namespace) -> None:
+    celery = namespace.snapshot().celeries["sums"]
+    words = {"reason": "Scaled", "action": "Scale", "note": "from 2 to 4"}
+    await namespace.create_event(celery, warning=False, at=time.time(), **words)
+
+
+async def report(namespace: Namespace) -> None:
+    await namespace.write_status(namespace.snapshot().celeries["sums"], {"replicas": 2})
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource", "deed"),
+    [
+        ("patch", "pods", mark),
+        ("create", "pods/eviction", evict),
+        ("get", "leases", renew),
+        ("create", "leases", take),
+        ("update", "leases", renew),
+        ("create", "events", tell),
+        ("patch", "celery/status", report),
+    ],
+)
+async def test_call_without_its_right_is_a_failure_that_names_it(
+    site: Site,
+    requests: Requests,
+    verb: str,
+    resource: str,
+    deed: Callable[[Namespace], Awaitable[None]],
+) -> None:
+    """R12: what `scaler.writer` and the lease make of it are tables over fakes."""
+    async with followed(site, requests) as namespace:
+        await until(lambda: namespace.snapshot().pods.get(WORKERS) and namespace.snapshot().celeries["sums"])
+        site.grant(without(verb, resource))
+        refused: ClusterFailure | None = None
+        deadline = time.monotonic() + 20
+        while refused is None:
+            # The authorizer hears of a changed Role a moment later.
+            assert time.monotonic() < deadline, "the call is still allowed"
+            await asyncio.sleep(0.2)
+            try:
+                await deed(namespace)
+            except ClusterFailure as failure:
+                refused = failure if failure.kind is Kind.FORBIDDEN else None
+            except LookupError:
+                continue  # the pod that was evicted is not replaced in the snapshot yet
+
+    assert refused.sentence.startswith(
+        f"the scaler may not {verb} {resource} in namespace {site.namespace}: "
+    )

@@ -16,11 +16,14 @@ import pytest
 import yaml
 
 from demo import metrics_page
+from scaler.contract import HTTP_PORT, SCALER_NAME
 from tests.scaler.shown import Shown
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "dashboards"
 NAME = r"\bcelery_[a-z_]+"
+ADDED = {"namespace"}
+"""Labels that Prometheus adds."""
 Labels = dict[str, set[str]]
 
 
@@ -57,7 +60,7 @@ def queries() -> Iterator[str]:
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             # label_values(name, label) is Grafana's own.
-            yield re.sub(r"label_values\((\w+), (\w+)\)", r"count by (\2) (\1)", variable["query"]["query"])
+            yield re.sub(r"label_values\((.+), (\w+)\)", r"count by (\2) (\1)", variable["query"]["query"])
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -79,9 +82,9 @@ def check(expression: str, live: Labels) -> None:
     assert names, expression
     assert names <= live.keys(), names - live.keys()
     for name, chosen in re.findall(rf"({NAME})\{{([^}}]*)\}}", expression):
-        assert set(re.findall(r"(\w+)\s*=", chosen)) <= live[name], (name, chosen)
-    known = set().union(*(live[name] for name in names))
-    for grouped in re.findall(r"\b(?:by|ignoring)\s*\(([^)]*)\)", expression):
+        assert set(re.findall(r"(\w+)\s*=", chosen)) <= live[name] | ADDED, (name, chosen)
+    known = ADDED.union(*(live[name] for name in names))
+    for grouped in re.findall(r"\b(?:by|ignoring|on|group_left)\s*\(([^)]*)\)", expression):
         assert {label.strip() for label in grouped.split(",")} <= known, (expression, grouped)
 
 
@@ -106,11 +109,31 @@ def test_the_dashboard_opens_without_edits() -> None:
 
     assert (board["id"], board["uid"]) == (None, None)
     assert "__inputs" not in board
-    assert [each["name"] for each in board["templating"]["list"]] == ["datasource", "pool"]
+    assert [each["name"] for each in board["templating"]["list"]] == ["datasource", "namespace", "pool"]
     assert {json.dumps(source, sort_keys=True) for source in sources} == {
         '{"type": "prometheus", "uid": "${datasource}"}'
     }
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_the_dashboard_keeps_stacks_apart() -> None:
+    """By the label of their namespace; `.*` also matches where Prometheus adds none."""
+    namespace = dashboard()["templating"]["list"][1]
+    for query in queries():
+        if query == "count by (namespace) (celery_fleet_ready)":
+            continue
+        assert re.findall(NAME, query) == re.findall(rf'({NAME})\{{namespace=~"\$namespace"', query), query
+        assert not re.search(r"\b(?:sum by|on) \((?:pool|queue_name)", query), query
+    legends = [
+        target.get("legendFormat", "")
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", ())
+    ]
+    told = [legend for legend in legends if "{{pool}}" in legend or "{{queue_name}}" in legend]
+
+    assert told
+    assert all(legend.startswith("{{namespace}} ") for legend in told)
+    assert namespace["allValue"] == ".*"
 
 
 def test_the_dashboard_s_panels_do_not_overlap() -> None:
@@ -127,7 +150,7 @@ def test_the_dashboard_s_panels_do_not_overlap() -> None:
 def test_the_dashboard_s_queries_are_promql(tmp_path: Path) -> None:
     """As Prometheus itself parses them, with Grafana's variables filled in."""
     filled = [
-        query.replace("$__rate_interval", "1m").replace("$pool", ".*").replace("$__range", "1h")
+        query.replace("$__rate_interval", "1m").replace("$namespace", ".*").replace("$pool", ".*")
         for query in queries()
     ]
     rules = [{"record": f"query_{number}", "expr": query} for number, query in enumerate(filled)]
@@ -141,7 +164,7 @@ def test_the_dashboard_s_queries_are_promql(tmp_path: Path) -> None:
 def test_an_alert_asks_for_what_is_there(alert: dict[str, Any], live: Labels) -> None:
     check(alert["expr"], live)
     spoken = set(re.findall(r"\$labels\.(\w+)", json.dumps(alert["annotations"])))
-    labels = set().union(*(live[name] for name in re.findall(NAME, alert["expr"])))
+    labels = ADDED.union(*(live[name] for name in re.findall(NAME, alert["expr"])))
     assert spoken <= labels
     assert alert["labels"]["severity"] in ("warning", "critical")
 
@@ -165,6 +188,21 @@ def test_every_alert_is_tested_both_ways() -> None:
         if len(each["input_series"]) > 2
     }
     assert quiet | beside == names
+
+
+def test_docs_metrics_md_says_how_prometheus_gets_there(tmp_path: Path) -> None:
+    """A configuration that Prometheus takes, for the pod and the port of the scaler."""
+    block = metrics_page.PAGE.read_text().partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "prometheus.yaml"
+    discovery = "kubernetes_sd_configs: [{role: pod}]"
+    assert discovery in block
+    # Debian builds Prometheus without the discovery in Kubernetes: the rest is checked.
+    path.write_text(block.replace(discovery, "static_configs: [{targets: [scaler:8080]}]"))
+    (job,) = yaml.safe_load(block)["scrape_configs"]
+
+    assert "SUCCESS" in promtool("check", "config", str(path))
+    assert [rule.get("regex") for rule in job["relabel_configs"]] == [SCALER_NAME, str(HTTP_PORT), None]
+    assert job["relabel_configs"][-1]["target_label"] in ADDED
 
 
 async def test_docs_metrics_md_lists_them_all() -> None:

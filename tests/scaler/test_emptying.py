@@ -32,6 +32,7 @@ from scaler.emptying import (
     quiet_seconds,
     scaler_of,
 )
+from scaler.pool.decision import Reason
 
 START = 1_000_000.0
 ZERO = Left(queued=0, unacked=0, active=0, not_due=0)
@@ -225,6 +226,46 @@ def test_tasks_that_are_due_after_the_deadline_end_a_drain_early_and_are_named()
 )
 def test_a_drain_that_can_still_do_something_waits(left: Left) -> None:
     assert run({0: sight(left)}, drain_rules(600), until=600)[0] == 600
+
+
+PAUSED = "paused: 0 replicas are kept"
+STUCK = replace(ZERO, queued=5, held=PAUSED, paused=True)
+
+
+def test_tasks_of_a_pool_that_is_paused_at_none_end_a_drain_early_and_say_so() -> None:
+    """Nobody would take them until the deadline, an hour by default."""
+    ended, verdict = run({0: sight(STUCK)}, drain_rules(600), until=600)
+
+    assert ended == 5
+    assert verdict == WorkLeft((f"pool web: 5 queued, 0 unacked, 0 active; {PAUSED}, so nobody takes them",))
+
+
+def test_a_pool_that_is_paused_at_none_does_not_end_the_drain_of_one_that_works() -> None:
+    readings = {0: sight(STUCK, mail=BUSY), 50: sight(STUCK, mail=ZERO)}
+
+    assert run(readings, drain_rules(600), until=600)[0] == 50
+
+
+@pytest.mark.parametrize(
+    ("replicas", "scaling", "held", "paused"),
+    [
+        (0, {"status": "False", "reason": "Paused", "message": PAUSED}, PAUSED, True),
+        (0, {"status": "False", "reason": "Shadow", "message": "in shadow"}, "in shadow", False),
+        (0, {"status": "True", "reason": "Scaling", "message": "it does"}, "", False),
+        (2, {"status": "False", "reason": "Paused", "message": "paused: 2 are kept"}, "", False),
+        (None, {"status": "False", "reason": "Paused", "message": PAUSED}, "", False),
+    ],
+)
+def test_a_pool_without_workers_is_read_with_the_reason_why_none_starts(
+    replicas: int | None, scaling: dict[str, str], held: str, paused: bool
+) -> None:
+    left = left_of(1, {"replicas": replicas, "conditions": [{"type": "ScalingActive", **scaling}]})
+
+    assert (left.held, left.paused) == (held, paused)
+
+
+def test_paused_is_the_scalers_own_word() -> None:
+    assert Reason.PAUSED.value == emptying.PAUSED
 
 
 def test_messages_of_workers_that_are_gone_are_named() -> None:

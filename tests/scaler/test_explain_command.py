@@ -130,6 +130,33 @@ def test_a_hold_says_who_decides() -> None:
     assert "  1 hold         paused: 4 replicas are kept until paused is false" in shown
 
 
+def test_in_shadow_the_outcome_is_what_would_be() -> None:
+    """Nothing is scaled: `4 -> 8` would be a lie."""
+    shown = list(lines(AT, judged(FULL, {}, maxReplicas=8, mode="shadow")))
+
+    assert shown[0] == "sums, seen 2024-01-01T00:00:00.000000Z: Limited, in shadow"
+    assert "outcome   4 replicas stay, would be 8, AtMaximum" in shown
+
+
+@pytest.mark.parametrize(
+    ("target", "head"),
+    [
+        pytest.param({"paused": True}, "Hold, paused", id="paused"),
+        pytest.param({"paused": True, "mode": "shadow"}, "Hold, in shadow, paused", id="both"),
+        pytest.param({}, "Hold", id="neither"),
+    ],
+)
+def test_the_head_says_who_does_nothing(target: dict[str, Any], head: str) -> None:
+    """Where nothing was decided, too."""
+    found = judged(FULL, {}, **target)
+    report, _ = found.pool.judge(
+        Sight(at=AT, read_at=AT, deployment=None, other_scaler=None, backlog=FULL, trouble=None)
+    )
+
+    first = next(lines(AT, Judged(pool=found.pool, report=report, deployment=None)))
+    assert first == f"sums, seen 2024-01-01T00:00:00.000000Z: {head}"
+
+
 def test_without_a_deployment_there_is_nothing_to_explain() -> None:
     found = judged(FULL, {})
     report, _ = found.pool.judge(

@@ -57,7 +57,7 @@ def fleet(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 @pytest.fixture
 def metrics() -> Metrics:
-    return Metrics()
+    return Metrics(started_at=AT)
 
 
 def test_figures_of_a_pool_have_series(metrics: Metrics) -> None:
@@ -121,6 +121,7 @@ def test_drains_are_counted_and_timed_when_they_end(metrics: Metrics) -> None:
     assert value(metrics, "celery_fleet_drain_duration_seconds_sum", outcome="removed") == 12
     assert fleet(metrics, "draining") == 2
     assert fleet(metrics, "oldest_drain_seconds") == 25
+    assert fleet(metrics, "drain_limit_seconds") == 300
 
 
 def test_tasks_begun_are_counted_once_somebody_was_heard(metrics: Metrics) -> None:
@@ -158,6 +159,13 @@ def test_the_scaler_tells_of_itself(metrics: Metrics) -> None:
     assert own("last_good_tick_timestamp_seconds") == AT
     assert own("tick_seconds_sum") == 1
     assert own("lease_held") == 0
+
+
+def test_before_the_first_good_tick_its_age_is_that_of_the_scaler(metrics: Metrics) -> None:
+    """An age since 1970 would be an alert of 20,000 days while the scaler starts."""
+    metrics.ticked(AT + 30, seconds=30, good=False, leading=False)
+
+    assert value(metrics, "celery_fleet_last_good_tick_timestamp_seconds") == AT
 
 
 async def test_a_real_loop_fills_every_family() -> None:

@@ -15,10 +15,12 @@ import amqp
 import pytest
 from amqp.exceptions import AccessRefused
 
-from scaler.broker.amqp_channel import ANSWER_SECONDS, CALL_SECONDS
+from scaler.broker.amqp_channel import ANSWER_SECONDS, CALL_SECONDS, AmqpChannel, Unanswered
+from scaler.broker.backlog import BrokerFailure
 from scaler.broker.broker_by_url import BrokerByUrl
+from scaler.broker.rabbitmq_queues import STALE_SECONDS
 from scaler.contract import OWN_PREFIX, Ready
-from scaler.pool.count import Count
+from scaler.pool.count import UNKNOWN, Count
 from scaler.workers.link import Command, ControlUnavailable
 from tests.conftest import free_port
 from tests.rabbitmq import SCALER, SCALER_PASSWORD, Vhost
@@ -150,6 +152,8 @@ async def test_stopped_process_is_unreachable_and_comes_back(files: RabbitFiles,
     await read(files.broker, "sums")
     vhost.server.server.signal(signal.SIGSTOP)
     try:
+        with contextlib.suppress(BrokerFailure):
+            await read(files.broker, "sums")  # its threads stop one after the other, and may still answer
         begin = time.monotonic()
         failure = await failure_of(files.broker, "sums")
         with pytest.raises(ControlUnavailable):
@@ -168,6 +172,33 @@ async def test_stopped_process_is_unreachable_and_comes_back(files: RabbitFiles,
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
     assert backlog.queued(["sums"]) == Count(0, 0)
+
+
+async def test_user_that_may_not_ask_for_lengths_goes_by_the_table(
+    files: RabbitFiles, vhost: Vhost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RabbitMQ 4.2.6 and later have it. They log each refusal: it is tried again after a minute only."""
+    vhost.declare("quorum", "quorum")
+    vhost.server.api(
+        "POST",
+        f"exchanges/{vhost.name}/amq.default/publish",
+        {"routing_key": "quorum", "payload": "", "payload_encoding": "string", "properties": {}},
+    )
+    asked: list[str] = []
+
+    def refused(_: AmqpChannel, queue: str) -> Unanswered:
+        asked.append(queue)
+        return Unanswered(BrokerFailure(Ready.BROKER_REFUSED, "refused"), forbidden=True)
+
+    monkeypatch.setattr(AmqpChannel, "_declared", refused)
+    deadline = time.monotonic() + 3 * STALE_SECONDS
+    while (backlog := await read(files.broker, "quorum")).queued(["quorum"]) != Count(1, 1):
+        assert backlog.queued(["quorum"]) == UNKNOWN, "the table's 0 is too young to be one"
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+    assert asked == ["quorum"]
+    assert backlog.failure(["quorum"]) is None
 
 
 async def test_rotated_password_needs_no_restart(files: RabbitFiles, vhost: Vhost) -> None:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from redis import Redis
 
-from scaler.commands.record import record
-from scaler.contract import Env, policy_of
-from scaler.pool.count import Count
+from scaler.commands.record import Recorder, record
+from scaler.contract import Env, Ready, policy_of
+from scaler.onlooker import Judged
+from scaler.pool.count import UNKNOWN, Count
+from scaler.pool.decision import Memory
+from scaler.pool.pool import Pool
+from scaler.pool.status import Report
 from scaler.recording import read
+from scaler.settings import load
+from scaler.wiring import Wired
 from tests.conftest import RedisServer
-from tests.scaler.samples import spec
+from tests.scaler.fake_workers import FakeWorkers
+from tests.scaler.fakes import FakeCluster
+from tests.scaler.samples import AT, spec
 from tests.scaler.site import WORKERS, Site, celery
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +85,46 @@ def test_without_a_cluster_nothing_is_written(environment: dict[str, str], tmp_p
     assert (code, said) == (1, "")
     assert wrong.startswith("starting: no cluster is configured")
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "goes_on", "code", "lines"),
+    [
+        pytest.param("mail", False, 1, 0, id="the one that is wanted: nothing is written"),
+        pytest.param(None, True, 0, 2, id="one of all: the others are recorded"),
+    ],
+)
+def test_a_pool_whose_spec_was_never_valid_is_told(
+    name: str | None, goes_on: bool, code: int, lines: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A header and then nothing for ever would look like a recording."""
+    path = tmp_path / "new.jsonl"
+    cluster = FakeCluster()
+    cluster.add("sums")
+    wrong = replace(cluster.add("mail"), policy=None, invalid="maxReplicas must be at least 1")
+    report = Report(
+        generation=1,
+        ready=Ready.DEPLOYMENT_NOT_FOUND,
+        ready_message="there is none",
+        replicas=None,
+        queued=UNKNOWN,
+        unacked=UNKNOWN,
+        decision=None,
+        memory=Memory(),
+    )
+    judged = [
+        Judged(pool=Pool(celery), report=report, deployment=None)
+        for celery in (cluster.celeries["sums"], wrong)
+    ]
+    environ: dict[str, str] = {Env.NAMESPACE: "shop", Env.POD_NAME: "scaler-0", Env.BROKER_URL_FILE: "/none"}
+    recorder = Recorder(load(environ), name=name, output=path, seconds=None)
+    scaler = cast("Wired", SimpleNamespace(namespace=cluster, ear=FakeWorkers(cluster, lambda: AT)))
+
+    assert (recorder.take(scaler, AT, judged), recorder.code) == (goes_on, code)
+    recorder.close()
+    said = "mail cannot be recorded, its spec was never valid: maxReplicas must be at least 1\n"
+    assert capsys.readouterr().err == said
+    assert len(path.read_text().splitlines() if path.exists() else []) == lines
 
 
 @pytest.mark.cluster

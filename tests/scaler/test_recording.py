@@ -114,6 +114,21 @@ TICK = text_of(tick())
 LATER = text_of(tick(AT + 2))
 
 
+@pytest.mark.parametrize("length", [1, len(LATER) // 2, len(LATER) - 1])
+@pytest.mark.parametrize("as_bytes", [False, True], ids=["text", "bytes"])
+def test_a_last_line_that_was_cut_is_left_out(length: int, as_bytes: bool) -> None:
+    """The recorder was stopped by Ctrl-C, or by a reader that had seen enough."""
+    lines = [f"{HEADER}\n", f"{TICK}\n", LATER[:length]]
+
+    found = read([line.encode() for line in lines] if as_bytes else lines)
+
+    assert found.ticks == {"sums": [tick()]}
+
+
+def test_a_last_line_that_is_whole_counts_without_its_end() -> None:
+    assert read([f"{HEADER}\n", f"{TICK}\n", LATER]).ticks == {"sums": [tick(), tick(AT + 2)]}
+
+
 @pytest.mark.parametrize(
     ("lines", "refusal"),
     [
@@ -151,7 +166,17 @@ LATER = text_of(tick(AT + 2))
         ),
         pytest.param([HEADER, HEADER], "line 2, line: a second header", id="two recordings in one file"),
         pytest.param(
-            [HEADER, TICK, LATER[:-9]], "line 3: no JSON: Input data was truncated", id="a line that was cut"
+            [HEADER, TICK[:-9], LATER], "line 2: no JSON: Input data was truncated", id="a line that was cut"
+        ),
+        pytest.param(
+            [HEADER, TICK, f"{LATER[:-9]}\n"],
+            "line 3: no JSON: JSON is malformed",
+            id="cut, and ended",
+        ),
+        pytest.param(
+            [HEADER, TICK, LATER.replace("sums", "mail")],
+            "line 3, pool: no line before says what mail is",
+            id="a last line that is whole and wrong",
         ),
         pytest.param([HEADER, "", TICK], "line 2: no JSON: Input data was truncated", id="an empty line"),
         pytest.param([HEADER, "[]"], "line 2, line: Expected `object`, got `array`", id="no object"),

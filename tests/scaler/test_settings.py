@@ -43,6 +43,8 @@ def test_given_variables_are_taken() -> None:
             Env.EVENT_EXCHANGE: "shopev",
             Env.HANDSHAKE: "off",
             Env.PAGE_PREFIX: "fleet/",
+            Env.STACK: "dev",
+            Env.STACK_URL: "https://stacks.example/dev",
             Env.FLOWER_URL: "https://flower.example/",
         }
     )
@@ -51,7 +53,12 @@ def test_given_variables_are_taken() -> None:
     assert (settings.control_exchange, settings.event_exchange) == ("shop", "shopev")
     assert settings.transport_options["visibility_timeout"] == 60
     assert not settings.handshake
-    assert settings.links == Links(prefix="/fleet", flower="https://flower.example/")
+    assert settings.links == Links(
+        prefix="/fleet",
+        stack_name="dev",
+        stack="https://stacks.example/dev",
+        flower="https://flower.example/",
+    )
 
 
 def test_every_wrong_variable_is_in_one_message() -> None:
@@ -63,6 +70,7 @@ def test_every_wrong_variable_is_in_one_message() -> None:
                 Env.POLL_SECONDS: "soon",
                 Env.LOG_LEVEL: "LOUD",
                 Env.PAGE_PREFIX: "a b",
+                Env.STACK_URL: "dev",
                 Env.GRAFANA_URL: "https://me:secret@grafana.example/",
             }
         )
@@ -75,6 +83,7 @@ def test_every_wrong_variable_is_in_one_message() -> None:
         Env.BROKER_TRANSPORT_OPTIONS,
         Env.POLL_SECONDS,
         Env.PAGE_PREFIX,
+        Env.STACK_URL,
         Env.GRAFANA_URL,
         Env.LOG_LEVEL,
     ]

@@ -73,6 +73,8 @@ def test_table_aligns_and_shows_the_unknown_as_such() -> None:
             desired=4,
             min=2,
             max=4,
+            mode="active",
+            paused=False,
             reason="AtMaximum",
             message="demand 12008",
         ),
@@ -88,6 +90,8 @@ def test_table_aligns_and_shows_the_unknown_as_such() -> None:
             desired=None,
             min=None,
             max=None,
+            mode=None,
+            paused=None,
             reason="",
             message="no scaler has looked at it yet",
         ),
@@ -126,6 +130,8 @@ def test_json_is_one_document_with_null_for_the_unknown(cluster: RecordedCluster
             "desired": None,
             "min": None,
             "max": None,
+            "mode": None,
+            "paused": None,
             "reason": "",
             "message": "no scaler has looked at it yet",
         },
@@ -141,11 +147,22 @@ def test_json_is_one_document_with_null_for_the_unknown(cluster: RecordedCluster
             "desired": 6,
             "min": 2,
             "max": 10,
+            "mode": "active",
+            "paused": False,
             "reason": "DemandRose",
             "message": "demand 502 asks for 6",
         },
     ]
     assert cluster.writes == []
+
+
+def test_json_says_who_does_nothing(cluster: RecordedCluster) -> None:
+    """A pool in shadow looks like one that acts, but for this."""
+    cluster.specs["web"] = spec(mode="shadow", paused=True)
+    _, said, _ = run(cluster, "--json")
+
+    (pool,) = json.loads(said)["pools"]
+    assert (pool["mode"], pool["paused"]) == ("shadow", True)
 
 
 def test_a_pool_that_is_not_ready_says_why(cluster: RecordedCluster) -> None:

@@ -19,6 +19,7 @@ from scaler.pool.status import Report
 from scaler.telemetry import Telemetry
 from scaler.web.board import Board
 from tests.scaler.fakes import FakeCluster
+from tests.scaler.samples import AT
 
 SEVEN = Count.exactly(7)
 
@@ -39,7 +40,7 @@ def telemetry(lines: list[dict[str, Any]]) -> Telemetry:
         processors=[structlog.processors.add_log_level, keep],
         wrapper_class=structlog.make_filtering_bound_logger("DEBUG"),
     )
-    return Telemetry(log, Metrics(), Board("shop", 2.0))
+    return Telemetry(log, Metrics(started_at=AT), Board("shop", 2.0))
 
 
 def report(

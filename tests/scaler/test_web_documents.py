@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,10 +20,11 @@ from tests.scaler.samples import AT, policy, spec
 from tests.scaler.shown import Shown
 from tests.scaler.stage import AT_ONCE
 
+ROOT = Path(__file__).parents[2]
 NO_LINKS = Links()
 HEAD = {
-    "namespace", "at", "tickSeconds", "pollSeconds", "nextPollAt", "staleAfterSeconds", "goodAt", "trouble",
-    "leading", "broker", "links",
+    "namespace", "stack", "at", "tickSeconds", "pollSeconds", "nextPollAt", "staleAfterSeconds", "goodAt",
+    "trouble", "leading", "broker", "links",
 }  # fmt: skip
 ROW = {
     "name", "state", "queues", "mode", "paused", "ready", "problem", "reason", "message", "limited", "queued",
@@ -59,6 +63,34 @@ async def test_the_fields_are_these() -> None:
     assert [set(entry) for entry in found["log"]] == [ENTRY]
     assert set(found["pool"]["steps"][0]) == {"rule", "before", "after", "figures", "sentence"}
     assert set(found["broker"]) == {"up", "message", "readSeconds", "slowestReadSeconds"}
+
+
+def documented() -> dict[str, set[str]]:
+    """The words of docs/page.md's table: of the document, of a pool, and of what has a row of its own."""
+    found: dict[str, set[str]] = {"head": set(), "pool": set()}
+    table = (ROOT / "docs" / "page.md").read_text().partition("| field | meaning |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        _, fields, meaning, _ = line.split("|")
+        names = re.findall(r"`([^`]+)`", fields)
+        found["pool"] |= {name[1:] for name in names if name.startswith(".")}
+        found["head"] |= {name for name in names if not name.startswith(".")}
+        found[" ".join(names)] = set(re.findall(r"`(\w+)`", meaning))
+    return found
+
+
+async def test_the_page_s_table_has_every_field_and_no_other() -> None:
+    shown = Shown()
+    shown.cluster.add()
+    await shown.tick()
+    page, found = documented(), pool(shown)
+
+    assert page["head"] == HEAD | {"pools[]", "pool", "log", "history"}
+    assert page["pool"] == POOL | {"spark"}
+    assert page["log"] == ENTRY | {"from", "to"}
+    assert page["broker"] == set(found["broker"])
+    assert page["namespace stack links"] == {"links"} | set(found["links"])
+    assert page["history"] == set(found["history"]) | {"from", "to"}
+    assert page[".steps .commands"] == set(found["pool"]["steps"][0]) | set(found["pool"]["commands"][0])
 
 
 async def test_figures_are_those_of_the_tick() -> None:
@@ -153,6 +185,29 @@ async def test_the_log_holds_decisions_that_changed_something() -> None:
     ]
 
 
+async def test_the_hour_has_all_its_scalings_though_the_log_has_not() -> None:
+    """With many pools a log keeps four entries of each; the chart promises the hour."""
+    shown = Shown()
+    for number in range(1000):
+        shown.cluster.add(f"pool-{number}", behavior=AT_ONCE)
+    for number in range(2 * LEAST_ENTRIES):
+        shown.broker.lengths["pool-0"] = 200 + 100 * number
+        await shown.tick()
+    found = pool(shown, "pool-0")
+
+    assert len(found["log"]) == LEAST_ENTRIES
+    assert found["history"]["scaled"] == {
+        "at": [AT + 4 + 2 * number for number in range(2 * LEAST_ENTRIES - 1)],
+        "from": list(range(2, 9)),
+        "to": list(range(3, 10)),
+    }
+    assert pool(shown, "pool-0", since=AT + 14)["history"]["scaled"] == {
+        "at": [AT + 16],
+        "from": [8],
+        "to": [9],
+    }
+
+
 @pytest.mark.parametrize(
     ("pools", "most"),
     [pytest.param(1, MOST_ENTRIES, id="one pool"), pytest.param(900, LEAST_ENTRIES, id="many pools")],
@@ -176,24 +231,66 @@ def test_a_board_before_its_first_tick_knows_nothing() -> None:
     assert (found["at"], found["goodAt"], found["broker"]["up"], found["pools"]) == (None, None, None, [])
 
 
+DEV = " --stack dev"
+
+
 @pytest.mark.parametrize(
-    ("name", "changes", "words"),
+    ("settings", "changes", "words"),
     [
-        pytest.param("default", {}, "pulumi config set maxReplicas 20 && pulumi up", id="the flat pool"),
-        pytest.param("mail", {}, "set --path pools.mail.paused true && pulumi up", id="a named one"),
-        pytest.param("mail", {"paused": True}, "pools.mail.paused false", id="a paused pool goes on"),
-        pytest.param("mail", {}, "pools.mail.mode shadow", id="an active pool may be watched"),
-        pytest.param("mail", {"mode": "shadow"}, "pools.mail.mode active", id="a pool in shadow may act"),
-        pytest.param("a.b", {}, """--path 'pools["a.b"].paused' true""", id="a name with a dot"),
-        pytest.param("mail", {}, "kubectl describe celery mail -n shop", id="a closer look"),
+        pytest.param("", {}, f"set{DEV} maxReplicas 20 && pulumi up{DEV}", id="the flat keys"),
+        pytest.param(
+            "pools.default", {}, f"set{DEV} --path pools.default.maxReplicas 20", id="pools.default"
+        ),
+        pytest.param("pools.mail", {}, f"--path pools.mail.paused true && pulumi up{DEV}", id="a named one"),
+        pytest.param("pools.mail", {"paused": True}, "pools.mail.paused false", id="a paused pool goes on"),
+        pytest.param("pools.mail", {}, "pools.mail.mode shadow", id="an active pool may be watched"),
+        pytest.param("pools.mail", {"mode": "shadow"}, "pools.mail.mode active", id="one in shadow may act"),
+        pytest.param("pools.mail_eu", {}, "--path pools.mail_eu.paused true", id="named as its queue"),
+        pytest.param('pools["a.b"]', {}, """--path 'pools["a.b"].paused' true""", id="a name with a dot"),
+        pytest.param("", {}, "kubectl describe celery mail -n shop", id="a closer look"),
     ],
 )
-def test_commands_do_what_they_say(name: str, changes: dict[str, Any], words: str) -> None:
+def test_commands_do_what_they_say(settings: str, changes: dict[str, Any], words: str) -> None:
+    """On this stack, whichever one is selected, and where its configuration has the pool's settings."""
     given: Policy = policy_of(spec(**changes)) if changes else policy()
-    lines = [each["command"] for each in commands("shop", name, given)]
+    lines = [each["command"] for each in commands("shop", "mail", given, stack="dev", settings=settings)]
 
     assert any(words in line for line in lines), lines
     assert all(shlex.split(line) for line in lines)
+
+
+def test_an_object_that_pulumi_did_not_make_has_no_command_of_pulumi() -> None:
+    found = commands("shop", "default", policy())
+
+    assert [each["what"] for each in found] == [
+        "Explain the decision",
+        "Conditions and events",
+        "Workers' log",
+        "Pause with kubectl",
+    ]
+    assert not any("pulumi" in each["command"] for each in found)
+
+
+def test_a_scaler_that_knows_no_stack_names_none() -> None:
+    lines = [each["command"] for each in commands("shop", "mail", policy(), settings="")]
+
+    assert "pulumi config set paused true && pulumi up" in lines
+
+
+async def test_the_object_says_where_its_settings_are() -> None:
+    """As soon as it says something else: no tick decides anything for that."""
+    shown = Shown()
+    shown.cluster.add("default")
+    await shown.tick()
+    before = pool(shown, "default")["pool"]["commands"]
+    shown.cluster.celeries["default"] = replace(shown.cluster.celeries["default"], settings="")
+    await shown.tick()
+    after = pool(shown, "default")["pool"]["commands"]
+
+    assert "pulumi config set --path pools.default.paused true && pulumi up" in [
+        each["command"] for each in before
+    ]
+    assert "pulumi config set paused true && pulumi up" in [each["command"] for each in after]
 
 
 def test_a_pool_whose_spec_was_never_valid_has_commands_that_read_only() -> None:

@@ -17,59 +17,12 @@ from scaler.web.board import Board
 from scaler.web.links import Links
 from tests.chromium import Tab, chromium
 from tests.conftest import free_port
+from tests.scaler.opened import BANNER, DASH, READY, ROWS, at, busy, cell, figure, text
 from tests.scaler.samples import AT
 from tests.scaler.shown import Shown
-from tests.scaler.stage import AT_ONCE
 
 AXE = Path(__file__).parents[1] / "axe" / "axe.min.js"
-ROWS = "[...document.querySelectorAll('#rows tr')].map((row) => row.querySelector('a').textContent)"
-BANNER = "document.getElementById('banner').hidden ? '' : document.getElementById('banner').textContent"
 FOCUSED = "document.activeElement.id || document.activeElement.textContent.trim()"
-READY = "document.querySelector('#rows tr, #log li') !== null"
-
-
-DASH = "\u2013"
-
-
-def cell(pool: str, kind: str) -> str:
-    rows = "[...document.querySelectorAll('#rows tr')]"
-    row = f"{rows}.find((row) => row.querySelector('a').textContent === '{pool}')"
-    return f"{row}?.querySelector('{kind}')?.textContent"
-
-
-def text(name: str) -> str:
-    return f"document.getElementById('{name}').textContent"
-
-
-def figure(title: str) -> str:
-    """Of the pool's page, by its title."""
-    term = f"[...document.querySelectorAll('dt')].find((term) => term.textContent === '{title}')"
-    return f"{term}?.nextElementSibling.textContent"
-
-
-async def busy() -> Shown:
-    """Three pools: a flood at its maximum, a paused one, and one in shadow beside an HPA."""
-    shown = Shown()
-    shown.cluster.add("sums", maxReplicas=4, behavior=AT_ONCE)
-    shown.cluster.add("mails", paused=True)
-    shown.cluster.add("orders", mode="shadow", behavior=AT_ONCE)
-    shown.cluster.autoscalers["orders-celery-worker"] = "theirs"
-    await shown.tick(3)
-    shown.broker.lengths |= {"sums": 3600, "orders": 460}
-    await shown.tick(3)
-    return shown
-
-
-@asynccontextmanager
-async def at(
-    shown: Shown, folder: Path, address: str = "/", *, links: Links | None = None, width: int = 1280
-) -> AsyncIterator[tuple[Tab, str]]:
-    """The page, loaded; and at the end, that the browser had nothing to complain of."""
-    async with shown.served(links) as url, chromium(f"{url}{address}", folder) as tab:
-        await tab.resize(width, 900)
-        await tab.until(READY)
-        yield tab, url
-        assert tab.complaints == []
 
 
 async def test_the_fleet_is_shown(tmp_path: Path) -> None:
@@ -256,7 +209,10 @@ async def test_the_page_works_below_a_prefix(tmp_path: Path, kept: bool) -> None
 @pytest.mark.parametrize("address", ["/", "/pools/sums"])
 async def test_nothing_is_wider_than_a_phone(tmp_path: Path, address: str, width: int) -> None:
     shown = await busy()
-    async with at(shown, tmp_path, address, width=width) as (tab, _):
+    elsewhere = "https://elsewhere.example/"
+    links = Links(stack_name="production", stack=elsewhere, flower=elsewhere, grafana=elsewhere)
+    async with at(shown, tmp_path, address, links=links, width=width) as (tab, _):
+        await tab.until("document.getElementById('link-grafana') !== null")
         assert await tab.evaluate("innerWidth") == width
         page = "document.documentElement"
         assert await tab.evaluate(f"{page}.scrollWidth - {page}.clientWidth") == 0
@@ -287,6 +243,18 @@ async def test_the_keyboard_reaches_everything(tmp_path: Path) -> None:
         assert await tab.evaluate("document.activeElement.tagName") == "SUMMARY"
         await tab.press("Enter")
         assert await tab.until("document.querySelector('#log details[open] table') !== null")
+        for _ in range(10):
+            await tab.press("Tab")
+            if await tab.evaluate(FOCUSED) == "command-0":
+                break
+        command = await tab.evaluate("document.activeElement.textContent")
+        assert command == "kubectl exec -n shop deploy/celery-fleet-scaler -- python3 -m scaler explain sums"
+        await tab.press("Tab")
+        assert await tab.evaluate(FOCUSED) == "Copy"
+        await tab.call("Browser.grantPermissions", permissions=["clipboardReadWrite"])
+        await tab.press("Enter")
+        await tab.until(f"{FOCUSED} === 'Copied'")
+        assert await tab.evaluate("navigator.clipboard.readText()") == command
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

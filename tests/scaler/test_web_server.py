@@ -177,9 +177,12 @@ async def test_all_is_below_the_prefix_but_what_has_no_proxy(shown: Shown) -> No
 
 
 async def test_links_are_told(shown: Shown) -> None:
-    links = Links(flower="https://flower.example/", grafana=None)
+    links = Links(stack_name="dev", flower="https://flower.example/", grafana=None)
     async with shown.served(links) as url, aiohttp.ClientSession(url) as session, session.get("/") as answer:
-        assert (await answer.json())["links"] == {"flower": "https://flower.example/", "grafana": None}
+        told = await answer.json()
+
+    assert told["stack"] == "dev"
+    assert told["links"] == {"stack": None, "flower": "https://flower.example/", "grafana": None}
 
 
 async def test_a_port_that_is_taken_is_one_line(shown: Shown) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scaler.web.track import Track
+from scaler.web.track import HOUR_SECONDS, Marks, Track
 from tests.scaler.samples import AT
 
 
@@ -119,3 +119,30 @@ def test_peaks_of_the_hour(demands: list[int | None], expected: list[int | None]
 def test_a_pool_that_was_never_looked_at_has_no_past() -> None:
     assert Track().since() == {"at": [], "demand": [], "desired": [], "ready": [], "until": None}
     assert Track().peaks(AT, 2) == [None, None]
+
+
+def marks(*times: float, most: int = 100) -> Marks:
+    made = Marks()
+    for number, at in enumerate(times):
+        made.add(AT + at, (number, number + 1), most=most)
+    return made
+
+
+def test_marks_are_kept_for_an_hour_and_no_longer() -> None:
+    made = marks(0, 2, 1800)
+    assert made.since() == {"at": [AT, AT + 2, AT + 1800], "from": [0, 1, 2], "to": [1, 2, 3]}
+    made.add(AT + HOUR_SECONDS + 1, None, most=100)
+
+    assert made.since() == {"at": [AT + 2, AT + 1800], "from": [1, 2], "to": [2, 3]}
+    assert made.since(AT + 2) == {"at": [AT + 1800], "from": [2], "to": [3]}
+
+
+@pytest.mark.parametrize(
+    ("made", "kept"),
+    [
+        pytest.param(marks(0, 2, 4, 6, most=2), [4, 6], id="no more than may be, the newest"),
+        pytest.param(marks(0, 100, 50), [0, 100], id="none from a clock that was set back"),
+    ],
+)
+def test_marks_have_a_bound(made: Marks, kept: list[float]) -> None:
+    assert [at - AT for at in made.since()["at"]] == kept

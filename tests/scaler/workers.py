@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from celery import Celery
 
 from tests.devcluster import places
@@ -23,6 +24,9 @@ PYTHON = os.environ.get("WORKER_PYTHON", sys.executable)
 """Interpreter that has the Celery to test; docs/decisions/0010-celery-versions.md was made with it."""
 OLDEST = ("celery[redis]==5.3.6", "kombu==5.3.7", "redis==5.3.1", "gevent==26.9.0", "setuptools<80")
 """What was current when Celery 5.3 was; setuptools for its pkg_resources."""
+
+every_celery = pytest.mark.parametrize("celery_python", ["newest", "oldest"], indirect=True)
+"""The ends of the range; docs/decisions/0010-celery-versions.md has those in between."""
 
 
 def python_with(requirements: Sequence[str]) -> str:

@@ -14,11 +14,13 @@ export class Chart {
     this.place = place;
     this.readout = readout;
     this.points = { at: [], demand: [], desired: [], ready: [], until: null };
+    this.scaled = []; // { at, up }
     this.marks = [];
+    this.marked = element("span", {}, "Scaled");
     this.bounds = [0, 1];
     legend.replaceChildren(
       ...SERIES.map(({ name, sign }) => element("li", {}, element("span", { class: `sign ${sign}`, "aria-hidden": "true" }), name)),
-      element("li", {}, element("span", { class: "sign mark", "aria-hidden": "true" }, "▲▼"), "Scaled"),
+      element("li", {}, element("span", { class: "sign mark", "aria-hidden": "true" }, "▲▼"), this.marked),
     );
     document.addEventListener("theme", () => this.rebuild());
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(place);
@@ -27,15 +29,18 @@ export class Chart {
   }
 
   /** The points that are new; an hour of them stays. */
-  add(history, pool, log, seconds) {
+  add(history, pool, seconds) {
     const points = this.points;
     for (const key of ["at", "demand", "desired", "ready"]) points[key].push(...history[key]);
     points.until = history.until ?? points.until;
     if (points.until === null) return;
     const old = points.at.findIndex((at) => at > points.until - seconds);
     if (old > 1) for (const key of ["at", "demand", "desired", "ready"]) points[key].splice(0, old - 1);
-    this.marks = log.filter((entry) => entry.scaled).map((entry) => ({ at: entry.at, up: entry.scaled.to > entry.scaled.from }));
-    if (pool.mode === "shadow") this.marks = wishes(log);
+    const { at, from, to } = history.scaled;
+    this.scaled.push(...at.map((each, index) => ({ at: each, up: to[index] > from[index] })));
+    this.scaled = this.scaled.filter((mark) => mark.at > points.until - seconds);
+    this.marks = pool.mode === "shadow" ? wishes(points) : this.scaled;
+    this.marked.textContent = pool.mode === "shadow" ? "Would scale" : "Scaled";
     this.bounds = [pool.minReplicas ?? 0, pool.maxReplicas ?? 1];
     this.seconds = seconds;
     if (this.plot) this.plot.setData(this.data());
@@ -174,11 +179,11 @@ export class Chart {
 }
 
 /** In shadow: where the wish changed. */
-function wishes(log) {
+function wishes({ at, desired }) {
   const marks = [];
-  for (let index = log.length - 2; index >= 0; index -= 1) {
-    const [now, before] = [log[index].desiredReplicas, log[index + 1].desiredReplicas];
-    if (now !== null && before !== null && now !== before) marks.push({ at: log[index].at, up: now > before });
+  for (let index = 1; index < at.length; index += 1) {
+    const [before, now] = [desired[index - 1], desired[index]];
+    if (now !== null && before !== null && now !== before) marks.push({ at: at[index], up: now > before });
   }
   return marks;
 }

@@ -181,12 +181,14 @@ function vitals(head, seconds) {
     element("li", { class: kind, title: more }, element("span", { class: "dot", "aria-hidden": "true" }), text));
   fill($("vitals"), ...items);
   const name = $("namespace");
-  if (name.textContent !== head.namespace) name.textContent = head.namespace;
+  const where = head.stack ? `${head.stack} · ${head.namespace}` : head.namespace;
+  if (name.textContent !== where) name.textContent = where;
+  if (head.stack) name.title = `stack ${head.stack}, namespace ${head.namespace}`;
   links(head.links);
 }
 
 function links(found) {
-  for (const [key, word] of [["flower", "Flower"], ["grafana", "Grafana"]]) {
+  for (const [key, word] of [["stack", "Stack"], ["flower", "Flower"], ["grafana", "Grafana"]]) {
     if (!found[key] || $(`link-${key}`)) continue;
     $("json").before(element("a", { id: `link-${key}`, href: found[key], rel: "noreferrer" }, word));
   }

@@ -93,7 +93,7 @@ function logged(entry_) {
   const [before, after] = [entry_.specReplicas, entry_.desiredReplicas];
   const moved = entry_.scaled ? `${number(entry_.scaled.from)} → ${number(entry_.scaled.to)}` : before === after || after === null ? "" : `${figureText(before)} → ${number(after)}`;
   const words = entry_.scaled ? "scaled" : entry_.shadow && moved ? "would scale" : entry_.leaving.length ? `${entry_.leaving.length} leaving` : moved ? "wanted" : "";
-  const details = element("details", { id: `entry-${entry_.number}` },
+  const details = element("details", {},
     element("summary", {},
       element("time", { dateTime: new Date(entry_.at * 1000).toISOString() }, time(entry_.at)),
       element("span", { class: "moved" }, moved, words ? element("small", {}, words) : null),
@@ -177,7 +177,7 @@ function take(document_) {
   commands();
   fill($("steps"), steps(pool.steps ?? [], "The steps of the last decision"));
   remember(document_.log);
-  chart.add(document_.history, pool, log, HOUR);
+  chart.add(document_.history, pool, HOUR);
   summary();
 }
 
