@@ -25,11 +25,11 @@ from demo import images
 from demo.cluster import Cluster
 from demo.images import Built
 from tests.e2e import scenes
-from tests.e2e.conftest import Stacks
 from tests.e2e.course import followed
 from tests.e2e.ledger import Verdict, judge, of_batch, published_in, running_at
 from tests.e2e.scenes import BREATHING, MOST, QUEUE, Load, Outcome, processes_with
 from tests.e2e.stack import POOL, Stack
+from tests.e2e.stacks import Stacks
 from tests.e2e.ways import Rendered
 
 SIDE_BY_SIDE: Final = 4
