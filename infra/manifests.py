@@ -116,7 +116,7 @@ def _way_down(settings: Settings) -> list[str]:
         else f"kubectl delete {EACH} {here} -l app.kubernetes.io/instance={settings.stack}"
     )
     return [
-        "# To take it down, in this order: `kubectl delete -f` takes the broker while tasks run, and with the",
+        "# To take it down, in this order: `kubectl delete -f` takes the broker while tasks run; with the",
         "# definition every stack's Celery objects. First stop what publishes, yours and these:",
         f"#   kubectl scale deployment {here} -l '{PRODUCERS}' --replicas=0",
         f"#   kubectl exec {here} deployment/{contract.SCALER_NAME} -- python3 -m scaler drain",
