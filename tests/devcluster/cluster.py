@@ -118,12 +118,18 @@ def _start_all(state: State, lacking: Iterable[Component]) -> None:
 
 def _wait_until_well(state: State, component: Component) -> None:
     deadline = time.monotonic() + component.deadline_seconds
+    starts = 1
     while True:
         # Well first: the port may be answered by somebody else's process while ours is dead.
         well = component.is_well()
         if running(state, component.name) is None:
-            problem = "ended right after its start"
-            break
+            if starts == component.starts:
+                problem = "ended right after its start"
+                break
+            time.sleep(1)
+            start(state, component.command)
+            starts += 1
+            continue
         if well:
             return
         if time.monotonic() > deadline:

@@ -35,6 +35,8 @@ class Component:
     deadline_seconds: float = 60
     needs_api: bool = False
     """Gives up, or is never well, while the API server does not answer: starts after it."""
+    starts: int = 1
+    """How often it is started until it is well."""
 
     @property
     def name(self) -> str:
@@ -70,6 +72,8 @@ def components(state: State, tools: Toolchain) -> list[Component]:
         Component(
             command=_kubelet(state, tools),
             needs_api=True,
+            # containerd listens a moment before it answers, and a kubelet that comes then gives up.
+            starts=5,
             is_well=_answers(f"http://{NODE_ADDRESS}:10248/healthz"),
         ),
         Component(

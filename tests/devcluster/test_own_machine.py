@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from tests.devcluster import places
 
 CGROUPS = Path("/sys/fs/cgroup")
 GROUP = "celery-fleet-own-machine"
+GONE_SECONDS = 30
 REPOSITORY = Path(__file__).parents[2]
 
 # cgroup v1: a process enters a group of each hierarchy, and the namespace makes that its root.
@@ -49,7 +52,8 @@ for entry in $hierarchies; do
     mkdir -p "$folder"
     mount -t cgroup -o "$controllers" cgroup "$folder"
 done
-{{ grep -o ' /run/[^ ]*' /proc/mounts || true; }} | sort -r | xargs -r -n1 umount --lazy
+# Of the machine's own cluster: a pod that ends meanwhile takes its mount along.
+{{ grep -o ' /run/[^ ]*' /proc/mounts || true; }} | sort -r | xargs -r -n1 umount --lazy --quiet || true
 mount -t tmpfs tmpfs /run
 set +e
 eval "$SCRIPT"
@@ -91,11 +95,11 @@ RUN_A_POD = """
 kubectl run witness --image=localhost/celery-fleet-pause:1 --overrides='{"spec": {"containers": [{
     "name": "witness", "image": "localhost/celery-fleet-pause:1",
     "ports": [{"containerPort": 80, "hostPort": 8099}]}]}}'
-kubectl wait pod/witness --for=condition=Ready --timeout=60s
+kubectl wait pod/witness --for=condition=Ready --timeout=120s
 """
 WAIT_FOR_ITS_RESTART = """
-kubectl wait pod/witness --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 --timeout=60s
-kubectl wait pod/witness --for=condition=Ready --timeout=60s
+kubectl wait pod/witness --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 --timeout=120s
+kubectl wait pod/witness --for=condition=Ready --timeout=120s
 """
 PRINT_ITS_IDENTITY = """
 kubectl get pod witness -o jsonpath='{.metadata.uid}'
@@ -126,7 +130,7 @@ class Machine:
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=420,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -134,18 +138,37 @@ class Machine:
 
 
 @pytest.fixture
-def machine(kubeconfig: Path, tmp_path: Path) -> Iterator[Machine]:
+def machine(kubeconfig: Path) -> Iterator[Machine]:
     if "DEMO_CONTEXT" in os.environ:
         pytest.skip("DEMO_CONTEXT names another cluster, so devcluster's programs are not built")
     if not (CGROUPS / "memory").is_dir():
         pytest.skip("not tried here: a machine of its own is made of cgroup v1 hierarchies")
     assert kubeconfig.exists()
-    (tmp_path / "programs").symlink_to(places.cache() / "programs")
-    yield Machine(tmp_path)
+    # pytest's own folder is too deep for the kubelet: a socket's path has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="machine-") as folder:
+        (Path(folder) / "programs").symlink_to(places.cache() / "programs")
+        yield Machine(Path(folder))
     for root in CGROUPS.glob(f"*/{GROUP}"):
-        folders = [root, *(path for path in root.rglob("*") if path.is_dir())]
-        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            folder.rmdir()
+        groups = [root, *(path for path in root.rglob("*") if path.is_dir())]
+        for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
+            _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Once the last of the machine's processes is gone: the kernel ends them after their namespace.
+
+    A group that was busy is seen to be gone a moment later, without another call.
+    """
+    deadline = time.monotonic() + GONE_SECONDS
+    while True:
+        try:
+            return group.rmdir()
+        except FileNotFoundError:
+            return None
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 @pytest.mark.cluster

@@ -61,15 +61,7 @@ def stack(new_stack: NewStack) -> Stack:
     return new_stack()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
     with played(cluster, built) as plays:
         yield plays
-
-
-@pytest.fixture(autouse=True)
-def begin_plays(request: pytest.FixtureRequest) -> None:
-    """With the first test that has the cluster, where a later one wants to know how they went."""
-    wanted = any("plays" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if wanted and request.node.get_closest_marker("cluster"):
-        request.getfixturevalue("plays")

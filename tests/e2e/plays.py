@@ -1,4 +1,4 @@
-"""Owns which scenes are played, and that they are played beside all other end-to-end tests: they mostly wait.
+"""Owns which scenes are played, and that they are played side by side: they mostly wait.
 
 A scene's stack goes when the scene has ended well; of one that failed it stays, for the diagnosis.
 """
