@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from infra.components.server import SCRIPTS
 from scaler.contract import redis_rights
 from tests.conftest import free_port
+from tests.infra.mounted import Mounted
 
 OLD, NEW = "OldPassword", "New\"Password\\With$Signs'"
 OVERLAP_SECONDS = 3
@@ -29,30 +30,14 @@ class Started:
     folder: Path
     port: int
     process: subprocess.Popen[bytes] | None = None
-    given: int = 0
+    mounted: Mounted = field(init=False)
 
-    @property
-    def credentials(self) -> Path:
-        return self.folder / "credentials"
-
-    def give(self, **files: str) -> None:
-        """As the kubelet does: a folder of its own for each state, and one link that changes at once."""
-        self.given += 1
-        state = self.credentials / f"..{self.given}"
-        state.mkdir(parents=True)
-        for name, text in files.items():
-            (state / name.replace("_", "-")).write_text(text)
-        link = self.credentials / "..new"
-        link.symlink_to(state.name)
-        link.rename(self.credentials / "..data")
-        for name in files:
-            path = self.credentials / name.replace("_", "-")
-            if not path.is_symlink():
-                path.symlink_to(f"..data/{path.name}")
+    def __post_init__(self) -> None:
+        self.mounted = Mounted(self.folder / "credentials")
 
     def start(self) -> None:
         environment = {
-            "CREDENTIALS": str(self.credentials),
+            "CREDENTIALS": str(self.mounted.folder),
             "DATA": str(self.folder / "data"),
             "SCRATCH": str(self.folder),
             "PORT": str(self.port),
@@ -99,7 +84,7 @@ class Started:
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
     made = Started(tmp_path, free_port())
-    made.give(
+    made.mounted.give(
         password=OLD,
         mark="m1",
         scaler_password="scaler-1",
@@ -116,7 +101,7 @@ def test_a_new_password_opens_beside_the_old_one_which_ends_also_after_a_restart
     assert started.opens(OLD)
     with started.client(OLD) as connected, Redis(port=started.port) as nobody:
         connected.rpush("celery", "task")
-        started.give(
+        started.mounted.give(
             password=NEW,
             mark="m2",
             scaler_password="scaler-2",
@@ -164,7 +149,7 @@ def test_the_scalers_user_reads_and_takes_changes_nothing(started: Started) -> N
             with pytest.raises(NoPermissionError):
                 attempt()
 
-        started.give(
+        started.mounted.give(
             password=OLD,
             mark="m1",
             scaler_password="scaler-1",

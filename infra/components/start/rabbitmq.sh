@@ -6,18 +6,21 @@
 # Passwords go in by a file: arguments show in process lists.
 umask 077
 overlap() { cat "$CREDENTIALS/overlap-seconds" 2>/dev/null || echo 3600; }
-data=/var/lib/rabbitmq
+data=${DATA:-/var/lib/rabbitmq}
+scratch=${SCRATCH:-/tmp}
 until=$data/celery-fleet-until
-export RABBITMQ_CONFIG_FILE=/tmp/rabbitmq.conf RABBITMQ_ENABLED_PLUGINS_FILE=/tmp/enabled_plugins
+export RABBITMQ_CONFIG_FILE=$scratch/rabbitmq.conf RABBITMQ_ENABLED_PLUGINS_FILE=$scratch/enabled_plugins
 export RABBITMQ_MNESIA_BASE=$data/mnesia RABBITMQ_LOGS=-
 # Nobody joins this node: doors to it that only this pod reaches, and a cookie that nobody knows.
 export ERL_EPMD_ADDRESS=127.0.0.1
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
-head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >/tmp/.erlang.cookie
-chmod 400 /tmp/.erlang.cookie
+rm -f "$HOME/.erlang.cookie"
+head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$HOME/.erlang.cookie"
+chmod 400 "$HOME/.erlang.cookie"
 patience() { cat "$CREDENTIALS/consumer-timeout-ms" 2>/dev/null || echo 1800000; }
-printf '%s\n' "$@" "consumer_timeout = $(patience)" 'load_definitions = /tmp/definitions.json' >/tmp/rabbitmq.conf
-echo '[rabbitmq_management].' >/tmp/enabled_plugins
+printf '%s\n' "$@" "consumer_timeout = $(patience)" "load_definitions = $scratch/definitions.json" \
+    >"$scratch/rabbitmq.conf"
+echo '[rabbitmq_management].' >"$scratch/enabled_plugins"
 
 text() { sed 's/[\\"]/\\&/g' "$CREDENTIALS/$1"; }
 user() { [ -s "$CREDENTIALS/$1" ] && text "$1" || echo "$2"; }
@@ -34,7 +37,7 @@ define() {
     fi
     kind="{\"default_queue_type\":\"$QUEUE_TYPE\"}"
     echo "{\"vhosts\":[{\"name\":\"celery\",\"metadata\":$kind}],\"users\":[$users],\"permissions\":[$may]}" \
-        >/tmp/definitions.json
+        >"$scratch/definitions.json"
 }
 
 # Ours that the Secret does not name any more.
@@ -75,7 +78,7 @@ watch() {
             look=$(readlink "$CREDENTIALS/..data")
             define
             longer="application:set_env(rabbit, consumer_timeout, $(patience))."
-            if answer=$(rabbitmqctl --quiet import_definitions /tmp/definitions.json 2>&1) &&
+            if answer=$(rabbitmqctl --quiet import_definitions "$scratch/definitions.json" 2>&1) &&
                 answer=$(rabbitmqctl --quiet eval "$longer" 2>&1); then
                 retire
                 seen=$look
