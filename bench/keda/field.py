@@ -15,9 +15,9 @@ from demo.cluster import Cluster
 from demo.commands import say
 from demo.diagnosis import diagnosis
 from demo.images import Built
-from tests.e2e.conftest import Stacks
 from tests.e2e.course import followed
 from tests.e2e.stack import POOL, Stack
+from tests.e2e.stacks import Stacks
 
 LOOK_SECONDS: Final = 0.5
 """At the pods, three requests each: four stacks at the tests' own pace would be 60 requests a second, on the

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -15,8 +13,9 @@ from demo.cluster import Cluster
 from demo.diagnosis import diagnosis
 from demo.images import Built
 from tests.conftest import Kubectl
-from tests.e2e import outside
-from tests.e2e.stack import Change, Stack, settings_of, with_ledger
+from tests.e2e.plays import Play, played
+from tests.e2e.stack import Stack
+from tests.e2e.stacks import Stacks
 
 NAMESPACES = pytest.StashKey[list[tuple[Cluster, str]]]()
 """What a test has deployed to: where to look when it fails."""
@@ -44,43 +43,6 @@ def built(cluster: Cluster) -> Built:
     return images.build_and_load(cluster, os.environ.get("DEMO_REGISTRY", ""))
 
 
-class Stacks:
-    """Makes stacks that are ready, also side by side, and removes them all."""
-
-    def __init__(
-        self, cluster: Cluster, built: Built, made: Callable[[Stack], None] = lambda _: None
-    ) -> None:
-        self._cluster = cluster
-        self._built = built
-        self._made = made
-        self._stacks: list[Stack] = []
-
-    def make(
-        self,
-        change: Change = with_ledger,
-        /,
-        *,
-        deploy: Callable[[Stack], None] = Stack.apply,
-        **settings: object,
-    ) -> Stack:
-        """With these settings over those of all tests."""
-        namespace = f"e2e-{uuid.uuid4().hex[:8]}"
-        stack = Stack(self._cluster, namespace, settings_of(namespace, self._built), change=change)
-        self._stacks.append(stack)
-        self._made(stack)
-        self._cluster.kubectl("create", "namespace", namespace)
-        stack.kubectl("create", "--filename=-", stdin=json.dumps(outside.claim()))
-        stack.settings |= {key: str(value) for key, value in settings.items()}
-        deploy(stack)
-        stack.outside.start(stack.settings["image"])
-        stack.wait_ready()
-        return stack
-
-    def remove(self) -> None:
-        while self._stacks:
-            self._stacks.pop().remove()
-
-
 NewStack = Callable[..., Stack]
 
 
@@ -96,3 +58,17 @@ def new_stack(cluster: Cluster, built: Built, request: pytest.FixtureRequest) ->
 @pytest.fixture
 def stack(new_stack: NewStack) -> Stack:
     return new_stack()
+
+
+@pytest.fixture(scope="session")
+def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
+    with played(cluster, built) as plays:
+        yield plays
+
+
+@pytest.fixture(autouse=True)
+def begin_plays(request: pytest.FixtureRequest) -> None:
+    """With the first test that has the cluster, where a later one wants to know how they went."""
+    wanted = any("plays" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if wanted and request.node.get_closest_marker("cluster"):
+        request.getfixturevalue("plays")
