@@ -46,7 +46,7 @@ class Started:
         self.mounted = Mounted(data / "credentials")
         self.server = trixie.Server(data, self.folder / "log")
 
-    def give(self, number: int, password: str) -> None:
+    def give(self, number: int, password: str, overlap_seconds: int = OVERLAP_SECONDS) -> None:
         running = {key.replace("-", "_"): text for key, text in self._program.running.items()}
         self.mounted.give(
             **running,
@@ -55,7 +55,7 @@ class Started:
             scaler_username=f"celery-scaler-{number}",
             scaler_password=f"scaler-{number}",
             mark=f"m{number}",
-            overlap_seconds=str(OVERLAP_SECONDS),
+            overlap_seconds=str(overlap_seconds),
         )
 
     def start(self) -> None:
