@@ -1,7 +1,8 @@
-"""A new password while tasks run, with a real broker, real workers and a ledger outside of it, on loopback.
+"""What happens to a broker while tasks run, with real workers and a ledger outside of it, on loopback.
 
-The server is started by its own script; workers roll as a Deployment rolls them: new ones with the new
-password first, then a warm shutdown of the old ones. The same on a cluster: `tests/e2e/test_rotation.py`.
+A new password: the server is started by its own script; workers roll as a Deployment rolls them, new ones
+with the new password first, then a warm shutdown of the old ones. And a Redis whose Sentinels fail it over.
+The same in pods: `tests/e2e/test_rotation.py`, `tests/e2e/test_external.py`.
 """
 
 from __future__ import annotations
@@ -180,7 +181,6 @@ def test_what_a_sentinels_failover_loses_is_counted(
             return judge(published_in(found, batch), of_batch(found, batch))
 
         until(lambda: not verdict("after").lost, "every task of afterwards has finished")
-        time.sleep(1)
         found = f"before {verdict('before')}; after {verdict('after')}; {load.refused} refused meanwhile"
         record_property(
             FOUND, f"Sentinel failover on loopback, taking tasks again after {away:.1f} s: {found}"
