@@ -15,10 +15,14 @@ down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DE
 
 test: check ## `make check`, then every test there is: unit, program, cluster, end to end
 	@$(PYTHON) -m demo.environment packages
+	@# Side by side: the one waits for pods, the other computes.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-cluster test-alone
 
-test-cluster test-alone: # side by side: the one waits for pods, the other computes
-	@$(VENV)/python -m pytest -m $(if $(findstring cluster,$@),cluster,"not cluster")
+test-cluster:
+	@$(VENV)/python -m pytest -m cluster
+
+test-alone:
+	@$(VENV)/python -m pytest -m "not cluster"
 
 check: venv ## format, lint, types, who may import whom
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .

@@ -38,6 +38,16 @@ class Built:
     redis: str
     """The broker's image; empty where the stack's default can be pulled."""
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of a stack that runs these."""
+        return {
+            "imageRegistry": self.registry,
+            "imageTag": self.tag,
+            "image": f"{self.registry}/celery-fleet-sample-app:{self.tag}",
+            **({"redisImage": self.redis} if self.redis else {}),
+        }
+
 
 def build_and_load(cluster: Cluster, registry: str) -> Built:
     """`registry` is for a cluster that pulls; the others get their images into the node."""

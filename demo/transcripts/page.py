@@ -157,14 +157,7 @@ def _copy(project: Path) -> None:
 def settings_here(page: Page) -> dict[str, str]:
     """What this cluster needs beside the committed `local`: where it is, and images that it has."""
     built = images.build_and_load(page.cluster, os.environ.get("DEMO_REGISTRY", ""))
-    return {
-        "kubernetes:context": page.cluster.context,
-        "kubernetes:kubeconfig": str(page.cluster.kubeconfig),
-        "imageRegistry": built.registry,
-        "imageTag": built.tag,
-        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
-        **({"redisImage": built.redis} if built.redis else {}),
-    }
+    return {**page.cluster.settings, **built.settings}
 
 
 def make_stack(page: Page, stack: str, settings: Mapping[str, str]) -> None:

@@ -47,15 +47,12 @@ def settings_of(namespace: str, built: Built) -> dict[str, str]:
     return {
         **APART,
         "namespace": namespace,
-        "imageRegistry": built.registry,
-        "imageTag": built.tag,
-        "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
+        **built.settings,
         "behavior": CALM,
         # A worker whose broker went first, as when a namespace is deleted, takes all of it to stop.
         "gracePeriodSeconds": "10",
         "resources": SMALL,
         "redisResources": SMALL,
-        **({"redisImage": built.redis} if built.redis else {}),
     }
 
 

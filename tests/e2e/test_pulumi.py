@@ -58,12 +58,8 @@ def new_engine(
             **APART,
             **SMALL,
             "namespace": namespace,
-            "imageRegistry": built.registry,
-            "imageTag": built.tag,
-            "image": f"{built.registry}/celery-fleet-sample-app:{built.tag}",
-            **({"redisImage": built.redis} if built.redis else {}),
-            "kubernetes:context": cluster.context,
-            "kubernetes:kubeconfig": str(cluster.kubeconfig),
+            **built.settings,
+            **cluster.settings,
             "onDestroy": "discard",
         }
         return engine, Stack(cluster, namespace, settings), settings
