@@ -595,10 +595,13 @@ def test_a_drain_may_take_as_long_as_what_a_process_holds(overrides: dict[str, s
     assert contract.policy_of(pool.inputs["spec"]).drain_seconds == seconds
 
 
-def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -> None:
-    """All but its log level, which has a default of its own."""
-    environment = dict(containers(program))["scaler-deployment"]["env"]
+def test_the_scaler_gets_the_whole_of_its_environment(stack: str) -> None:
+    """All but its log level, which has a default of its own, and what is empty."""
+    addresses = dict.fromkeys(("stackUrl", "flowerUrl", "grafanaUrl"), "https://example.com")
+    everything = record(settings(stack, {**addresses, "scalerPagePrefix": "/fleet"}))
+    environment = dict(containers(everything))["scaler-deployment"]["env"]
 
     names = {entry["name"] for entry in environment}
     not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value}
     assert names == {name.value for name in contract.Env} - not_given | {"HOME"}
+    assert all(entry.get("value") or entry.get("valueFrom") for entry in environment)
