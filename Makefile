@@ -15,14 +15,18 @@ down: venv ## removes what `make demo` made, once its tasks are done (DEMO_ON_DE
 
 test: check ## `make check`, then the tests: unit, program, cluster, end to end
 	@$(PYTHON) -m demo.environment packages
+	@# Side by side: the one waits for pods, the other computes.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-cluster test-alone AND="and not slow"
 
 test-all: check ## `make test` with the longer matrices
 	@$(PYTHON) -m demo.environment packages
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-cluster test-alone
 
-test-cluster test-alone: # side by side: the one waits for pods, the other computes
-	@$(VENV)/python -m pytest -m "$(if $(findstring cluster,$@),cluster,not cluster) $(AND)"
+test-cluster:
+	@$(VENV)/python -m pytest -m "cluster $(AND)"
+
+test-alone:
+	@$(VENV)/python -m pytest -m "not cluster $(AND)"
 
 check: venv ## format, lint, types, who may import whom
 	@$(VENV)/ruff format --check . && $(VENV)/ruff check .

@@ -26,6 +26,7 @@ from typing import Any, Final
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from bench.memory import megabytes_in
 from scaler.cluster.objects import Deployment
 from scaler.contract import Ready
 from scaler.pool.count import Count
@@ -175,8 +176,7 @@ def _report(seen: Observation, decision: Decision, memory: Memory) -> Report:
 
 
 def _megabytes() -> float:
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+    return megabytes_in(Path("/proc/self/status").read_text())
 
 
 if __name__ == "__main__":

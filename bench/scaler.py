@@ -31,6 +31,7 @@ from typing import Any
 
 from redis import Redis
 
+from bench.memory import megabytes_in
 from scaler import contract
 from scaler.broker.broker_by_url import BrokerByUrl
 from scaler.broker.redis_layout import Layout
@@ -263,9 +264,9 @@ def _watch(port: int, process: int, seconds: int) -> tuple[Requests, float]:
     before = _requests(port)
     time.sleep(seconds)
     after = _requests(port)
-    resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    memory = megabytes_in(Path(f"/proc/{process}/status").read_text())
     asked = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
-    return asked, int(resident[1]) / 1024 if resident else float("nan")
+    return asked, memory
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def _scale_ins(new_stack: NewStack, pool: Executor, falls: int, tasks: int) -> R
     what = (
         f"{seen} scale-ins of {taken} workers ({busy} busy); the ReplicaSet's choice was busy {victims} times"
     )
-    return Row(what=what, verdict=verdict, ours=True, published=verdict.finished + len(verdict.lost))
+    return Row(what=what, verdict=verdict, ours=True, published=verdict.published)
 
 
 def _together(verdicts: Sequence[Verdict]) -> Verdict:
@@ -162,14 +162,14 @@ def _destroys(new_stack: NewStack, times: int) -> list[Row]:
             what=f"{len(verdicts['drain'])} destroys by drain",
             verdict=drained,
             ours=True,
-            published=drained.finished + len(drained.lost),
+            published=drained.published,
         ),
         Row(
             # What was queued is given up, as the policy says; nothing that ran may end.
             what=f"{len(verdicts['discard'])} destroys by discard, {given_up} queued tasks given up",
             verdict=replace(discarded, lost=()),
             ours=True,
-            published=discarded.finished + given_up,
+            published=discarded.published,
         ),
     ]
 
@@ -197,8 +197,9 @@ def _killed(new_stack: NewStack, times: int, *, late: bool, child: bool) -> Row:
 
     who = "a pool's process killed, as the kernel does for want of memory" if child else "a worker killed"
     acknowledged = "late" if late else "early"
-    verdict, published = _under_faults(new_stack, settings, kill, times)
-    return Row(what=f"{times} x {who}, {acknowledged} ack", verdict=verdict, ours=False, published=published)
+    verdict = _under_faults(new_stack, settings, kill, times)
+    what = f"{times} x {who}, {acknowledged} ack"
+    return Row(what=what, verdict=verdict, ours=False, published=verdict.published)
 
 
 def _redis_restarts(new_stack: NewStack, times: int = 3) -> Row:
@@ -213,14 +214,14 @@ def _redis_restarts(new_stack: NewStack, times: int = 3) -> Row:
             stack.kubectl("delete", pod, "--force", "--grace-period=0")
         stack.kubectl("rollout", "status", "deployment/redis", "--timeout=120s", seconds=130)
 
-    verdict, published = _under_faults(new_stack, settings, restart, times)
+    verdict = _under_faults(new_stack, settings, restart, times)
     what = f"{times} x Redis killed and restarted, AOF each second, late ack"
-    return Row(what=what, verdict=verdict, ours=False, published=published)
+    return Row(what=what, verdict=verdict, ours=False, published=verdict.published)
 
 
 def _under_faults(
     new_stack: NewStack, settings: dict[str, Any], befall: Callable[[Stack], None], times: int
-) -> tuple[Verdict, int]:
+) -> Verdict:
     with new_stack(**settings, minReplicas=2) as stack:
         with followed(stack.cluster, stack.namespace, POOL) as course, _steady(stack):
             stack.wait(lambda: len(course.now.living) == MOST, f"{MOST} workers", 120)
@@ -229,8 +230,7 @@ def _under_faults(
                 befall(stack)
         time.sleep(QUIET_SECONDS)
         entries = stack.ledger()
-    published = published_in(entries)
-    return judge(published, entries), len(published)
+    return judge(published_in(entries), entries)
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class Cluster:
     kubeconfig: Path
     context: str
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Of a stack that Pulumi deploys here."""
+        return {"kubernetes:context": self.context, "kubernetes:kubeconfig": str(self.kubeconfig)}
+
     def kubectl_words(self) -> list[str]:
         """`kubectl` with the options that mean this cluster; also what a person can type."""
         return [_kubectl(), f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]

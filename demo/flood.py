@@ -42,7 +42,7 @@ class Course:
     """How it went, in seconds from the request."""
 
     looks: Sequence[tuple[float, Sight]]
-
+    """What was seen meanwhile, in order."""
     published: int
     published_seconds: float
     out: float

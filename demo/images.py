@@ -41,9 +41,13 @@ class Built:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The stack's, for all of them."""
-        image = f"{self.registry}/{SAMPLE_APP}:{self.tag}"
-        return {"imageRegistry": self.registry, "imageTag": self.tag, "image": image, **self.servers}
+        """Of a stack that runs these."""
+        return {
+            "imageRegistry": self.registry,
+            "imageTag": self.tag,
+            "image": f"{self.registry}/{SAMPLE_APP}:{self.tag}",
+            **self.servers,
+        }
 
 
 def build_and_load(cluster: Cluster, registry: str, servers: Collection[str] = ("redis",)) -> Built:

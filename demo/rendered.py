@@ -20,6 +20,7 @@ import yaml
 
 from demo.cluster import Cluster
 from demo.commands import DemoError, run
+from scaler.contract import SCALER_NAME
 
 Manifest = dict[str, Any]
 
@@ -29,7 +30,6 @@ DEFINITION_MANAGER = "celery-fleet-crd"
 together."""
 WORKERS = "app.kubernetes.io/component=worker"
 PRODUCERS = "app.kubernetes.io/component in (beat,sample)"
-SCALER = "celery-fleet-scaler"
 NOT_EMPTY = "the fleet is not known to be empty"
 """How `python -m scaler drain` begins to say so."""
 PLACEHOLDER = re.compile(r"<[a-z-]*password>")
@@ -75,7 +75,7 @@ def drain(cluster: Cluster, namespace: str, *, seconds: int = DRAIN_SECONDS) -> 
     replicas = {item["metadata"]["name"]: max(1, item["spec"]["replicas"]) for item in producers}
     _scale(cluster, here, dict.fromkeys(replicas, 0))
     judge = ("python3", "-m", "scaler", "drain", f"--timeout={seconds}")
-    scaler = ("exec", here, f"deployment/{SCALER}", "--")
+    scaler = ("exec", here, f"deployment/{SCALER_NAME}", "--")
     try:
         cluster.kubectl(*scaler, *judge, timeout_seconds=seconds + 60)
     except DemoError as trouble:

@@ -17,6 +17,7 @@ from demo import engine, images, rendered
 from demo.cluster import Cluster
 from demo.commands import DemoError, say
 from demo.diagnosis import diagnosis
+from demo.environment import ROOT
 from demo.flood import flood, only_pool, wait_until_idle
 from demo.screen import Screen
 from demo.sight import look
@@ -24,7 +25,6 @@ from demo.timeline import timeline
 from scaler.contract import SCALER_NAME
 
 NAMESPACE = "celery-fleet-local"
-STACKS = Path(__file__).resolve().parents[1] / "stacks"
 TASKS, BATCHES = 10_000, 3
 READY_SECONDS = 120
 NOTHING_REMOVED = "nothing was removed"
@@ -123,7 +123,7 @@ def _node(cluster: Cluster) -> str:
 
 def flower_url(cluster: Cluster) -> str:
     """Where Flower will be: known before there is one, for the stack's settings fix its node port."""
-    stack = yaml.safe_load((STACKS / f"Pulumi.{engine.STACK}.yaml").read_text())
+    stack = yaml.safe_load((ROOT / "stacks" / f"Pulumi.{engine.STACK}.yaml").read_text())
     return f"http://{_node(cluster)}:{stack['config']['celery-fleet:flowerNodePort']}/"
 
 
@@ -133,8 +133,7 @@ def _deploy(cluster: Cluster, built: images.Built) -> None:
     stack = None if os.environ.get("DEMO_ENGINE") == "none" else engine.find_or_install()
     if stack is not None:
         say("Deploying the stack `local` with pulumi up: about 30 s.")
-        at = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
-        say(f"Resources: {stack.up({**settings, **at})}.")
+        say(f"Resources: {stack.up({**settings, **cluster.settings})}.")
     else:
         say("Deploying the stack `local` as rendered manifests with kubectl apply: about 20 s.")
         rendered.apply(cluster, engine.STACK, settings)

@@ -216,7 +216,8 @@ def spec_of(name: str, policy: Policy) -> Spec:
         "drainSeconds": policy.drain_seconds,
     }
     worker = {"queues": ",".join(policy.queues), "concurrency": policy.concurrency}
-    return {"common": {"appName": name}, "workerSpec": worker, "scaleTargetRef": [target]}
+    common = {"appName": name} | ({"image": policy.image} if policy.image else {})
+    return {"common": common, "workerSpec": worker, "scaleTargetRef": [target]}
 
 
 def _rules(rules: ScalingRules) -> dict[str, Any]:

@@ -32,6 +32,14 @@ KEYS = {
 """By `key`: the protocol's `code`, the virtual key code, and the text that it types."""
 
 
+AWAY = ("Inspected target navigated or closed", "Execution context was destroyed", "Cannot find context")
+"""What the protocol says, in its version 1.3, of a page asked while the tab goes to another one."""
+
+
+class LeftPageError(AssertionError):
+    """The page that was asked has gone; the tab shows another one, or will."""
+
+
 class Tab:
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
@@ -50,7 +58,8 @@ class Tab:
                     break
                 self._hear(answer)
         if "error" in answer:
-            raise AssertionError(f"{method}: {answer['error']}")
+            left = any(said in answer["error"].get("message", "") for said in AWAY)
+            raise (LeftPageError if left else AssertionError)(f"{method}: {answer['error']}")
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -73,20 +82,29 @@ class Tab:
         return answer["result"].get("value")
 
     async def until(self, expression: str, seconds: float = 20) -> Any:
-        """The first value of it that is true."""
+        """The first value of it that is true, on this page or on one that a click leads to."""
         deadline = asyncio.get_running_loop().time() + seconds
-        while not (value := await self.evaluate(expression)):
+        while not (value := await self._seen(expression)):
             if asyncio.get_running_loop().time() > deadline:
-                body = await self.evaluate("document.body.innerText")
-                raise AssertionError(f"{expression}: not within {seconds:g} s\n{self.complaints}\n{body}")
+                shown = await self._seen("[location.href, document.readyState, document.body?.innerText]")
+                raise AssertionError(f"{expression}: not within {seconds:g} s\n{self.complaints}\n{shown}")
             await asyncio.sleep(0.05)
         return value
+
+    async def _seen(self, expression: str) -> Any:
+        """Its value, or None while the tab goes from one page to another."""
+        try:
+            return await self.evaluate(expression)
+        except LeftPageError:
+            return None
 
     async def open(self, url: str) -> None:
         for _ in range(10):
             failure = (await self.call("Page.navigate", url=url)).get("errorText")
             if failure is None:
-                return await _loaded(self, url)
+                there = f"location.href === {json.dumps(url)} && document.readyState === 'complete'"
+                await self.until(there, 30)
+                return
             # Pods that come and go on this machine change its network interfaces.
             assert failure == "net::ERR_NETWORK_CHANGED", f"{url}: {failure}"
         raise AssertionError(f"{url} did not load: {failure}")
@@ -149,15 +167,6 @@ async def chromium(url: str, folder: Path) -> AsyncIterator[Tab]:
     finally:
         process.terminate()
         await process.wait()
-
-
-async def _loaded(tab: Tab, url: str) -> None:
-    for _ in range(300):
-        if await tab.evaluate("[location.href, document.readyState]") == [url, "complete"]:
-            return
-        await asyncio.sleep(0.1)
-    state = await tab.evaluate("[location.href, document.readyState]")
-    raise AssertionError(f"{url} did not load: {state} {tab.complaints}")
 
 
 async def _debugging_port(folder: Path) -> int:

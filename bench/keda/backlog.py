@@ -7,16 +7,16 @@ out. What the pods do in the meantime is `tests.e2e.course`'s.
 from __future__ import annotations
 
 import base64
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import redis
 
 from bench.keda.systems import LIST
+from tests.e2e.follower import repeated
 from tests.e2e.stack import Stack
 
 LOOK_SECONDS: Final = 0.2
@@ -50,24 +50,14 @@ class Backlog:
 @contextmanager
 def read(stack: Stack) -> Iterator[Backlog]:
     client = _client(stack)
-    backlog, stop = Backlog(redis_version=str(client.info("server")["redis_version"])), threading.Event()
-    backlog.looks.append(_look(client))
+    backlog = Backlog(redis_version=str(client.info("server")["redis_version"]))
 
-    def follow() -> None:
-        while not stop.wait(LOOK_SECONDS):
-            try:
-                backlog.looks.append(_look(client))
-            except redis.RedisError:
-                continue
+    def look() -> None:
+        backlog.looks.append(_look(client))
 
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
+    look()
+    with closing(client), repeated(look, pause_seconds=LOOK_SECONDS, passing=redis.RedisError):
         yield backlog
-    finally:
-        stop.set()
-        follower.join(30)
-        client.close()
 
 
 def _client(stack: Stack) -> redis.Redis:

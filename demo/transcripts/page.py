@@ -161,11 +161,7 @@ def _copy(project: Path) -> None:
 def settings_here(page: Page, servers: Collection[str] = ("redis",)) -> dict[str, str]:
     """What this cluster needs beside the committed `local`: where it is, and images that it has."""
     built = images.build_and_load(page.cluster, os.environ.get("DEMO_REGISTRY", ""), servers)
-    return {
-        "kubernetes:context": page.cluster.context,
-        "kubernetes:kubeconfig": str(page.cluster.kubeconfig),
-        **built.settings,
-    }
+    return {**page.cluster.settings, **built.settings}
 
 
 def make_stack(page: Page, stack: str, settings: Mapping[str, str]) -> None:

@@ -135,7 +135,7 @@ def _pod(settings: Settings, broker: Broker) -> Pod:
         pull_secrets=settings.defaults.image_pull_secrets,
         resources=settings.scaler_resources,
         env=[
-            *({"name": name.value, "value": text} for name, text in texts.items()),
+            *({"name": name.value, "value": text} for name, text in texts.items() if text),
             *(
                 {"name": name.value, "valueFrom": {"fieldRef": {"fieldPath": path}}}
                 for name, path in fields.items()

@@ -192,9 +192,10 @@ def _tcp(ports: Iterable[int]) -> list[Manifest]:
 
 
 def _policy(labels: Mapping[str, str], ingress: list[Manifest], egress: list[Any]) -> dict[str, Any]:
+    directions = {"ingress": ingress, "egress": egress}
     return {
         "podSelector": {"matchLabels": dict(labels)},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": ingress,
-        "egress": egress,
+        # Pulumi's engine leaves out an empty list: one that is absent means the same, nothing is allowed.
+        **{direction: rules for direction, rules in directions.items() if rules},
     }

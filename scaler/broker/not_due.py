@@ -44,7 +44,8 @@ async def look(lists: Sequence[FilledList], at: float, ask: Ask) -> NotDue:
     """Look through the short ones of these lists; by the answer's end all of it is the past."""
     found = NotDue()
     wanted = await _fitting(lists, ask)
-    found.unread = {each.queue for each in lists if each not in wanted}
+    keys = {each.key for each in wanted}
+    found.unread = {each.queue for each in lists if each.key not in keys}
     answers = await ask([("LRANGE", each.key, 0, LIST_LOOKED_AT) for each in wanted])
     for each, bodies in zip(wanted, answers, strict=True):
         queue = each.queue

@@ -15,7 +15,7 @@ from typing import Any, Final
 from scaler.contract import MAX_SCALE_EVENTS, Ready
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.decision import Decision, Memory, Observation, Reason
-from scaler.pool.drain import Ended, Leaving, Plan
+from scaler.pool.drain import DrainReason, Ended, Leaving, Plan
 from scaler.pool.flow import Flow
 from scaler.pool.step_limits import ScaleEvent
 from scaler.rfc3339 import seconds_of, text_of
@@ -44,8 +44,13 @@ FIELDS: Final = (
 
 SHADOW: Final = "Shadow"
 
-_STEADY: Final[Mapping[str, str]] = {Reason.DEMAND_MET: "Steady", Reason.WITHIN_TOLERANCE: "Steady"}
-"""Reasons between which a steady load flickers: a change from one to the other is no news."""
+_STEADY: Final[Mapping[str, str]] = {
+    Reason.DEMAND_MET: "Steady",
+    Reason.WITHIN_TOLERANCE: "Steady",
+    DrainReason.WAITING_FOR_TASKS: "Leaving",
+    DrainReason.REMOVING: "Leaving",
+}
+"""Reasons between which a steady load flickers, and a drain goes on: such a change alone is no news."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from demo.cluster import Cluster
 from demo.diagnosis import diagnosis
 from demo.images import Built
 from tests.conftest import Kubectl
-from tests.e2e.plays import Play, played
 from tests.e2e.stack import Stack
 from tests.e2e.stacks import Stacks
 
@@ -59,9 +58,3 @@ def new_stack(cluster: Cluster, built: Built, request: pytest.FixtureRequest) ->
 @pytest.fixture
 def stack(new_stack: NewStack) -> Stack:
     return new_stack()
-
-
-@pytest.fixture(scope="module")
-def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
-    with played(cluster, built) as plays:
-        yield plays

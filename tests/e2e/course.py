@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -28,6 +28,7 @@ from infra.live.kubeconfig import settings_of
 from scaler.cluster.wire import DELETION_COST
 from scaler.contract import POOL_LABEL, worker_deployment_name
 from scaler.pool.drain import VICTIM_COST
+from tests.e2e.follower import repeated
 
 LOOK_SECONDS = 0.2
 FIRST_LOOK = threading.Lock()
@@ -132,26 +133,16 @@ def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:
 def followed(
     cluster: Cluster, namespace: str, pool: str, *, pause_seconds: float = LOOK_SECONDS
 ) -> Iterator[Course]:
-    course, stop = Course(), threading.Event()
+    course = Course()
     client = Client(config=settings_of(cluster.context, str(cluster.kubeconfig)), namespace=namespace)
-    with FIRST_LOOK:
+
+    def look() -> None:
         course.moments.append(_look(client, pool))
 
-    def follow() -> None:
-        while not stop.wait(pause_seconds):
-            try:
-                course.moments.append(_look(client, pool))
-            except httpx2.HTTPError:
-                continue
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
+    with FIRST_LOOK:
+        look()
+    with closing(client), repeated(look, pause_seconds=pause_seconds, passing=httpx2.HTTPError):
         yield course
-    finally:
-        stop.set()
-        follower.join(30)
-        client.close()
 
 
 def _look(client: Client, pool: str) -> Moment:

@@ -44,6 +44,10 @@ class Verdict:
     """Started and never published: the ledger of something else, or a publish that failed halfway."""
 
     @property
+    def published(self) -> int:
+        return self.finished + len(self.lost)
+
+    @property
     def clean(self) -> bool:
         return not (self.lost or self.killed or self.repeated or self.unpublished)
 

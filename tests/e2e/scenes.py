@@ -32,7 +32,7 @@ MOST: Final = 4
 """Workers of a scene, at most."""
 GROW_SECONDS = 40
 SHRINK_SECONDS = 60
-EVICTED_SECONDS = STUCK_SECONDS + 120
+EVICTED_SECONDS = max(LOOK_AFTER_SECONDS) + STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
@@ -169,10 +169,14 @@ def deafened(stack: Stack) -> Outcome:
         load = Load(longest=3)
         load.order(stack, load.high, "deaf")
         deaf = min(stack.worker_pods())
-        # A scaler that has begun, or lost its broker for a while, has deaf workers consume again.
-        time.sleep(max(LOOK_AFTER_SECONDS))
-        silence(stack, deaf)
-        stack.wait(lambda: deaf not in course.now.living, f"{deaf} evicted", EVICTED_SECONDS)
+
+        def evicted() -> bool:
+            # A scaler that begins to write has deaf workers consume again, a few times.
+            if consumed(stack).get(deaf):
+                silence(stack, deaf)
+            return deaf not in course.now.living
+
+        stack.wait(evicted, f"{deaf} evicted", EVICTED_SECONDS)
         stack.wait(partial(_are_living, course, 2), "two workers", GROW_SECONDS)
         load.order(stack, 0, "deaf")
         rest(stack, course)

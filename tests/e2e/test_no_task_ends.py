@@ -7,18 +7,26 @@ show killed tasks: it checks the check.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from demo.cluster import Cluster
+from demo.images import Built
 from tests.conftest import FOUND
 from tests.e2e.conftest import NAMESPACES
 from tests.e2e.course import Step
 from tests.e2e.ledger import Verdict
-from tests.e2e.plays import KILLS, SCALE_INS, WITH_VICTIM, Play
+from tests.e2e.plays import KILLS, SCALE_INS, WITH_VICTIM, Play, played
 from tests.e2e.scenes import Outcome
 
 pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
+    with played(cluster, built) as plays:
+        yield plays
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from infra.settings.names import object_name
 from tests.devcluster import images as store
 from tests.e2e.conftest import NAMESPACES
 from tests.e2e.stack import SMALL, Stack, settings_of
-from tests.e2e.ways import leaves
+from tests.e2e.ways import configure
 
 pytestmark = pytest.mark.cluster
 
@@ -106,11 +106,7 @@ def own_app(
 
 
 def _up(engine: Engine, cluster: Cluster, base: dict[str, str], page: dict[str, str]) -> None:
-    here = {"kubernetes:context": cluster.context, "kubernetes:kubeconfig": str(cluster.kubeconfig)}
-    engine.prepare(here)
-    for key, value in base.items():
-        for path, leaf in leaves(key, json.loads(value) if value.startswith("{") else value):
-            engine.set(path, leaf)
+    configure(engine, cluster, base)
     for path, value in page.items():
         engine.set(path, value)
     engine.act("up", "--yes", "--skip-preview")

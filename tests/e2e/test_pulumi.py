@@ -59,8 +59,7 @@ def new_engine(
             **SMALL,
             "namespace": namespace,
             **built.settings,
-            "kubernetes:context": cluster.context,
-            "kubernetes:kubeconfig": str(cluster.kubeconfig),
+            **cluster.settings,
             "onDestroy": "discard",
         }
         return engine, Stack(cluster, namespace, settings), settings

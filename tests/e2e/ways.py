@@ -8,10 +8,11 @@ outlives the stack.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from demo.cluster import Cluster
 from demo.commands import ProgramFailed
 from demo.engine import Engine
 from infra.lifecycle import LifecycleProvider
@@ -79,14 +80,7 @@ class Pulumi:
     engine: Engine
 
     def up(self) -> None:
-        context = {
-            "kubernetes:context": self.stack.cluster.context,
-            "kubernetes:kubeconfig": str(self.stack.cluster.kubeconfig),
-        }
-        self.engine.prepare(context)
-        for key, value in self.stack.settings.items():
-            for path, leaf in leaves(key, json.loads(value) if value.startswith("{") else value):
-                self.engine.set(path, leaf)
+        configure(self.engine, self.stack.cluster, self.stack.settings)
         self.engine.act("up", "--yes", "--skip-preview")
         self._give_ledger()
 
@@ -106,6 +100,14 @@ class Pulumi:
         patch = json.dumps({"spec": {"template": template}})
         self.stack.kubectl("patch", "deployment", WORKERS, "--type=merge", f"--patch={patch}")
         self.stack.kubectl("rollout", "status", f"deployment/{WORKERS}", "--timeout=180s", seconds=190)
+
+
+def configure(engine: Engine, cluster: Cluster, settings: Mapping[str, str]) -> None:
+    """Make the stack, with these settings one by one: structures as a person sets them."""
+    engine.prepare(cluster.settings)
+    for key, value in settings.items():
+        for path, leaf in leaves(key, json.loads(value) if value.startswith("{") else value):
+            engine.set(path, leaf)
 
 
 def leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:

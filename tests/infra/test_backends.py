@@ -61,6 +61,7 @@ HOLD: tuple[Callable[[list[Recorded]], None], ...] = (
     program_tests.test_waiting_for_pods_is_left_to_the_lifecycle_on_the_way_up_only,
     program_tests.test_pulumi_gives_workers_their_grace_period_to_leave,
     program_tests.test_the_definition_stays_when_the_last_stack_goes,
+    program_tests.test_nothing_is_declared_that_is_empty,
 )
 ROOT = Path(__file__).parents[2]
 SERVERS = {"redis", "rabbitmq", "postgresql"}

@@ -590,11 +590,34 @@ def test_a_drain_may_take_as_long_as_what_a_process_holds(overrides: dict[str, s
     assert contract.policy_of(pool.inputs["spec"]).drain_seconds == seconds
 
 
-def test_the_scaler_gets_the_whole_of_its_environment(program: list[Recorded]) -> None:
-    """All but its log level, which has a default of its own."""
-    environment = dict(containers(program))["scaler-deployment"]["env"]
+def test_the_scaler_gets_the_whole_of_its_environment(stack: str) -> None:
+    """All but its log level, which has a default of its own, and what is empty."""
+    addresses = dict.fromkeys(("stackUrl", "flowerUrl", "grafanaUrl"), "https://example.com")
+    everything = record(settings(stack, {**addresses, "scalerPagePrefix": "/fleet"}))
+    environment = dict(containers(everything))["scaler-deployment"]["env"]
 
     names = {entry["name"] for entry in environment}
     not_given = {contract.Env.LOG_LEVEL.value, contract.Env.HANDSHAKE.value}
     of_other_brokers = {contract.Env.BROKER_MANAGEMENT_URL_FILE.value, contract.Env.BROKER_CA_FILE.value}
     assert names == {name.value for name in contract.Env} - not_given - of_other_brokers | {"HOME"}
+    assert all(entry.get("value") or entry.get("valueFrom") for entry in environment)
+
+
+def said_of_nothing(value: Any, path: str) -> Iterator[str]:
+    """Where an object has a key with None, an empty text or an empty list. An item of a list means something
+    also as an empty text: the core API's group, an argument."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            here = f"{path}.{key}"
+            yield from [here] if entry in (None, "", []) else said_of_nothing(entry, here)
+    for entry in value if isinstance(value, list) else ():
+        yield from said_of_nothing(entry, path)
+
+
+def test_nothing_is_declared_that_is_empty(program: list[Recorded]) -> None:
+    """Pulumi's engine leaves it out: what it applies would differ from what is rendered."""
+    objects = [resource for resource in program if resource.is_kubernetes_object]
+    found = {path for resource in objects for path in said_of_nothing(resource.inputs, resource.name)}
+
+    # Flat settings have no path; an object without the annotation is one that Pulumi did not make.
+    assert found <= {f"fleet-default.metadata.annotations.{contract.SETTINGS_ANNOTATION}"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scaler.contract import Ready
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.decision import Decision, Memory, Reason
+from scaler.pool.drain import DrainReason, Leaving, Plan
 from scaler.pool.status import (
     FIELDS,
     Report,
@@ -185,6 +186,19 @@ def test_figures_are_not_urgent(changes: dict[str, Any]) -> None:
 
     assert not urgent(earlier, later)
     assert later != earlier
+
+
+def test_a_drain_that_goes_on_is_not_urgent_and_one_that_waits_for_others_is() -> None:
+    """Who leaves is on the status since the choice; that he has finished costs no write of its own."""
+    victim = (Leaving("sums-1", AT),)
+    waiting = report(drain=Plan(leaving=victim, reason=DrainReason.WAITING_FOR_TASKS, message="1 left"))
+    finished = replace(waiting, drain=Plan(leaving=victim, reason=DrainReason.REMOVING, message="none left"))
+    held = replace(waiting, drain=Plan(leaving=victim, reason=DrainReason.WAITING_FOR_PODS, message="sums-2"))
+    earlier = document(waiting, document(report(), {}, AT), AT)
+
+    assert urgent(document(report(), {}, AT), earlier)
+    assert not urgent(earlier, document(finished, earlier, AT + 2))
+    assert urgent(earlier, document(held, earlier, AT + 2))
 
 
 def test_unknown_figure_leaves_and_a_foreign_field_stays() -> None:
