@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -25,6 +26,9 @@ from tests.scaler.workers import OLDEST, PYTHON, python_with
 # Time is measured in `make bench`: a busy machine must not fail a law that holds.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOUND = "found"
 """Name of a test's property whose value is shown at the end, whether the test passes or not."""

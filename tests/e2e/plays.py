@@ -5,6 +5,7 @@ A scene's stack goes when the scene has ended well; of one that failed it stays,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ SCENES: Final[dict[str, tuple[Act, Change, dict[str, Any]]]] = {
         {"minReplicas": 0},
     ),
     "deaf worker": (scenes.deafened, with_ledger, {"minReplicas": 2, "maxReplicas": 2}),
+    "removed pool": (scenes.departed, with_ledger, {"pools": json.dumps(scenes.TWO_POOLS)}),
     "no handshake": (
         lambda stack: scenes.breathe(stack, scale_ins=3, victims=2, seconds=300, clean=False),
         scenes.without_handshake,

@@ -26,6 +26,7 @@ from scaler.workers.roll_call import LOOK_AFTER_SECONDS
 from tests.e2e.course import Course, Fall, Moment, Step, followed
 from tests.e2e.ledger import Entry, Verdict, judge, published_in, running_at
 from tests.e2e.stack import POOL, WORKERS, Stack, with_ledger
+from tests.e2e.ways import Rendered
 
 QUEUE: Final = "celery"
 MOST: Final = 4
@@ -36,6 +37,7 @@ EVICTED_SECONDS = max(LOOK_AFTER_SECONDS) + STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
+TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, "leaving": {"queues": ["leaving"]}}
 BREATHING: Final[Mapping[str, object]] = {
     **WITHOUT_PAGES,
     "minReplicas": 1,
@@ -59,8 +61,8 @@ class Load:
     shortest: float = 0.1
     longest: float = 30
 
-    def order(self, stack: Stack, outstanding: int, batch: str) -> None:
-        stack.outside.order(QUEUE, outstanding, batch=batch, shortest=self.shortest, longest=self.longest)
+    def order(self, stack: Stack, outstanding: int, batch: str, queue: str = QUEUE) -> None:
+        stack.outside.order(queue, outstanding, batch=batch, shortest=self.shortest, longest=self.longest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class Outcome:
     """By worker of the end, whether it takes tasks from the pool's queue."""
     early: float | None = None
     """Seconds from the first worker that was asked for a task of later, until that task's time."""
+    refused: tuple[str, ...] = ()
+    """Why a preview said no."""
 
     def __str__(self) -> str:
         removed = sum(fall.by for fall in self.falls)
@@ -181,6 +185,24 @@ def deafened(stack: Stack) -> Outcome:
         load.order(stack, 0, "deaf")
         rest(stack, course)
         return outcome(stack, course, consuming=consumed(stack))
+
+
+def departed(stack: Stack) -> Outcome:
+    """One of two pools under load is declared no longer: refused while it has tasks, and then it goes."""
+    way, load = Rendered(stack), Load(longest=5)
+    without = {"pools": json.dumps({POOL: TWO_POOLS[POOL]})}
+    with followed(stack.cluster, stack.namespace, "leaving") as course:
+        for queue in (QUEUE, "leaving"):
+            load.order(stack, load.high, queue, queue)
+        stack.wait(partial(_are_living, course, MOST), "four workers", GROW_SECONDS)
+        refused = tuple(way.refusals(**without))
+        load.order(stack, 0, "leaving", "leaving")
+        stack.wait(lambda: not way.refusals(**without), "leave to remove the pool", REST_SECONDS)
+    way.remove_pool("leaving", **without)
+    with followed(stack.cluster, stack.namespace, POOL) as other:
+        load.order(stack, 0, QUEUE)
+        rest(stack, other)
+    return replace(outcome(stack, course), refused=refused)
 
 
 def _are_living(course: Course, workers: int) -> bool:

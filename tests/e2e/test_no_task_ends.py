@@ -18,7 +18,7 @@ from tests.e2e.conftest import NAMESPACES
 from tests.e2e.course import Step
 from tests.e2e.ledger import Verdict
 from tests.e2e.plays import KILLS, SCALE_INS, WITH_VICTIM, Play, played
-from tests.e2e.scenes import Outcome
+from tests.e2e.scenes import Load, Outcome
 
 pytestmark = pytest.mark.cluster
 
@@ -95,6 +95,17 @@ def test_a_worker_that_takes_nothing_while_work_is_due_is_replaced(
     assert len(outcome.consuming) == 2
     assert all(outcome.consuming.values()), outcome.consuming
     assert outcome.verdict.clean, outcome.verdict
+
+
+def test_a_pool_with_tasks_is_not_removed_until_it_has_none(outcome_of: Callable[[str], Outcome]) -> None:
+    """Its last workers stop with nothing to do, and the other pool's tasks run on."""
+    outcome = outcome_of("removed pool")
+
+    (refused,) = outcome.refused
+    assert refused.startswith("pool leaving would vanish from namespace ")
+    assert " with tasks left: " in refused
+    assert outcome.verdict.clean, outcome.verdict
+    assert outcome.verdict.finished > 2 * Load().high
 
 
 def test_without_the_handshake_the_ledger_shows_killed_tasks(outcome_of: Callable[[str], Outcome]) -> None:

@@ -19,6 +19,7 @@ from infra.lifecycle import LifecycleProvider
 from infra.manifests import configuration
 from infra.recording import DYNAMIC, record
 from infra.settings import PROJECT, load
+from scaler.contract import worker_deployment_name
 from tests.e2e.outside import mount
 from tests.e2e.stack import WORKERS, Stack
 from tests.infra.provider_server import ProviderError, ProviderServer, Resource
@@ -44,12 +45,23 @@ class Rendered:
     def up(self) -> None:
         self.stack.apply()
 
+    def refusals(self, **settings: object) -> list[str]:
+        """Why a preview refuses these settings, beside what is deployed now."""
+        with self._server() as server:
+            _, failures = server.check(self._state(**settings), self._state())
+        return [reason for _, reason in failures]
+
+    def remove_pool(self, name: str, **settings: object) -> None:
+        """Deploy what these settings leave of the stack, and then remove the pool as the engine would."""
+        self.stack.apply(**settings)
+        self.stack.kubectl("delete", "celery", name)
+        self._remove_workers(worker_deployment_name(name))
+
     def destroy(self, **settings: object) -> str:
         config = {f"{PROJECT}:{key}": str(value) for key, value in settings.items()}
-        environment = {"KUBECONFIG": str(self.stack.cluster.kubeconfig)}
-        server = ProviderServer(LifecycleProvider(), config=config, environment=environment)
-        state = self._state()
-        with server:
+        # A stack that has no file, or the provider would read its settings there.
+        state = {**self._state(), "stack": "rendered"}
+        with self._server(config) as server:
             try:
                 server.delete(Resource("id", state, json.loads(json.dumps(state), parse_int=float)))
             except ProviderError as error:
@@ -57,21 +69,28 @@ class Rendered:
         self._remove()
         return ""
 
-    def _state(self) -> dict[str, Any]:
-        declared = load(configuration("local", self.stack.settings))
+    def _server(self, config: Mapping[str, str] = {}) -> ProviderServer:
+        environment = {"KUBECONFIG": str(self.stack.cluster.kubeconfig)}
+        return ProviderServer(LifecycleProvider(), config=config, environment=environment)
+
+    def _state(self, **settings: object) -> dict[str, Any]:
+        texts = {key: str(value) for key, value in settings.items()}
+        declared = load(configuration("local", {**self.stack.settings, **texts}))
         (lifecycle,) = (
             found
             for found in record(declared)
             if found.type.startswith(DYNAMIC) and found.name == "lifecycle"
         )
         state = {key: value for key, value in lifecycle.inputs.items() if key != "__provider"}
-        # A stack that has no file, or the provider would read its settings there.
-        return {**state, "context": self.stack.cluster.context, "stack": "rendered"}
+        return {**state, "context": self.stack.cluster.context}
 
     def _remove(self) -> None:
-        first = ("deployment", WORKERS, "--cascade=foreground", f"--timeout={REMOVE_SECONDS}s")
-        self.stack.kubectl("delete", *first, seconds=REMOVE_SECONDS + 10)
+        self._remove_workers(WORKERS)
         self.stack.kubectl("delete", "celery,deployment,service", "--all", seconds=REMOVE_SECONDS)
+
+    def _remove_workers(self, deployment: str) -> None:
+        how = ("--cascade=foreground", f"--timeout={REMOVE_SECONDS}s")
+        self.stack.kubectl("delete", "deployment", deployment, *how, seconds=REMOVE_SECONDS + 10)
 
 
 @dataclass(frozen=True, slots=True)
