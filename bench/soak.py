@@ -90,10 +90,10 @@ def _new_stack(cluster: Cluster, built: Built, **settings: Any) -> Iterator[Stac
 
 
 def _rows(new_stack: NewStack, options: argparse.Namespace) -> Iterator[Row]:
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield _scale_ins(new_stack, pool, options.scale_ins, options.tasks)
+    with ThreadPoolExecutor(SIDE_BY_SIDE + 1) as pool:
         # One after the other: the program that `Rendered` records keeps its state in Pulumi's globals.
         destroys = pool.submit(_destroys, new_stack, options.destroys)
+        yield _scale_ins(new_stack, pool, options.scale_ins, options.tasks)
         faults = [
             pool.submit(_killed, new_stack, options.faults, late=late, child=child)
             for late in (False, True)
