@@ -153,6 +153,8 @@ def _destroys(new_stack: NewStack, times: int) -> list[Row]:
             if number:
                 way.up()
                 stack.wait_ready()
+                # Else what a discard gave up is outstanding for ever, and little is published after it.
+                stack.outside.restart(stack.settings["image"])
             policy = ("drain", "discard")[number % 2]
             verdicts[policy].append(_destroyed(way, policy, f"{policy}{number}"))
     drained, discarded = _together(verdicts["drain"]), _together(verdicts["discard"])
@@ -189,11 +191,16 @@ def _destroyed(way: Rendered, policy: str, batch: str) -> Verdict:
 def _killed(new_stack: NewStack, times: int, *, late: bool, child: bool) -> Row:
     settings = {"acksLate": str(late).lower(), "visibilityTimeoutSeconds": VISIBILITY_SECONDS}
 
-    def kill(stack: Stack) -> None:
+    def kill_one(stack: Stack) -> bool:
         busy = running_at(stack.ledger(), time.time() - 0.2).keys() & stack.worker_pods().keys()
-        for pod in sorted(busy)[:1]:
-            processes = processes_with("POD_NAME", pod)
-            os.kill(processes[-1] if child else processes[0], signal.SIGKILL)
+        for pod in sorted(busy):
+            if processes := processes_with("POD_NAME", pod):  # else its container starts again
+                os.kill(processes[-1] if child else processes[0], signal.SIGKILL)
+                return True
+        return False
+
+    def kill(stack: Stack) -> None:
+        stack.wait(partial(kill_one, stack), "a busy worker to kill", 60)
 
     who = "a pool's process killed, as the kernel does for want of memory" if child else "a worker killed"
     acknowledged = "late" if late else "early"
