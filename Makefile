@@ -48,7 +48,7 @@ bench: venv ## the figures that README.md promises, measured here
 bench-keda: venv ## side by side with real KEDA + HPA: docs/keda.md; 25 min, and 10 for the first build
 	@$(VENV)/python -m bench.keda $(BENCH)
 
-soak: venv ## the slow tier, about an hour: 200 scale-ins, 20 destroys, and what faults cost, as a table
+soak: venv ## the slow tier, 40 min: 200 scale-ins, 20 destroys, and what faults cost, as a table
 	@$(PYTHON) -m demo.environment packages
 	@$(VENV)/python -m bench.soak
 
