@@ -37,7 +37,9 @@ EVICTED_SECONDS = max(LOOK_AFTER_SECONDS) + STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
-TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, "leaving": {"queues": ["leaving"]}}
+LEAVING: Final = "leaving"
+"""A second pool, and its queue."""
+TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, LEAVING: {"queues": [LEAVING]}}
 BREATHING: Final[Mapping[str, object]] = {
     **WITHOUT_PAGES,
     "minReplicas": 1,
@@ -191,14 +193,14 @@ def departed(stack: Stack) -> Outcome:
     """One of two pools under load is declared no longer: refused while it has tasks, and then it goes."""
     way, load = Rendered(stack), Load(longest=5)
     without = {"pools": json.dumps({POOL: TWO_POOLS[POOL]})}
-    with followed(stack.cluster, stack.namespace, "leaving") as course:
-        for queue in (QUEUE, "leaving"):
+    with followed(stack.cluster, stack.namespace, LEAVING) as course:
+        for queue in (QUEUE, LEAVING):
             load.order(stack, load.high, queue, queue)
         stack.wait(partial(_are_living, course, MOST), "four workers", GROW_SECONDS)
         refused = tuple(way.refusals(**without))
-        load.order(stack, 0, "leaving", "leaving")
+        load.order(stack, 0, LEAVING, LEAVING)
         stack.wait(lambda: not way.refusals(**without), "leave to remove the pool", REST_SECONDS)
-    way.remove_pool("leaving", **without)
+    way.remove_pool(LEAVING, **without)
     with followed(stack.cluster, stack.namespace, POOL) as other:
         load.order(stack, 0, QUEUE)
         rest(stack, other)

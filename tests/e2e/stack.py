@@ -100,7 +100,7 @@ class Stack:
 
     def worker_pods(self) -> dict[str, str]:
         """UID by name, of those that are not leaving."""
-        return self._pods("app.kubernetes.io/component=worker")
+        return self._pods(rendered.WORKERS)
 
     def scaler_pods(self) -> dict[str, str]:
         return self._pods("app.kubernetes.io/name=celery-fleet-scaler")

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from demo import rendered
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import Verdict, judge
 from tests.e2e.stack import CALM_SECONDS, LEAST, MOST, POOL, Stack, every, left_of
@@ -94,7 +95,7 @@ def test_a_worker_told_to_stop_while_it_boots_goes_at_once(new_stack: NewStack) 
 
 def booting(stack: Stack) -> set[str]:
     """The workers whose process runs, whatever it is at."""
-    pods = stack.get("pods", "--selector=app.kubernetes.io/component=worker")["items"]
+    pods = stack.get("pods", f"--selector={rendered.WORKERS}")["items"]
     return {
         pod["metadata"]["name"]
         for pod in pods
