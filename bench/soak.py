@@ -26,8 +26,9 @@ from demo.cluster import Cluster
 from demo.images import Built
 from tests.e2e import scenes
 from tests.e2e.course import followed
+from tests.e2e.faults import QUEUE, processes_with
 from tests.e2e.ledger import Verdict, judge, of_batch, published_in, running_at
-from tests.e2e.scenes import BREATHING, MOST, QUEUE, Load, Outcome, processes_with
+from tests.e2e.scenes import BREATHING, MOST, Load, Outcome
 from tests.e2e.stack import POOL, Stack
 from tests.e2e.stacks import Stacks
 from tests.e2e.ways import Rendered
