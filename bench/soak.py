@@ -26,8 +26,9 @@ from demo.cluster import Cluster
 from demo.images import Built
 from tests.e2e import scenes
 from tests.e2e.course import followed
+from tests.e2e.faults import QUEUE, processes_with
 from tests.e2e.ledger import Verdict, judge, of_batch, published_in, running_at
-from tests.e2e.scenes import BREATHING, MOST, QUEUE, Load, Outcome, processes_with
+from tests.e2e.scenes import BREATHING, MOST, Load, Outcome
 from tests.e2e.stack import POOL, Stack
 from tests.e2e.stacks import Stacks
 from tests.e2e.ways import Rendered
@@ -90,10 +91,10 @@ def _new_stack(cluster: Cluster, built: Built, **settings: Any) -> Iterator[Stac
 
 
 def _rows(new_stack: NewStack, options: argparse.Namespace) -> Iterator[Row]:
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        yield _scale_ins(new_stack, pool, options.scale_ins, options.tasks)
+    with ThreadPoolExecutor(SIDE_BY_SIDE + 1) as pool:
         # One after the other: the program that `Rendered` records keeps its state in Pulumi's globals.
         destroys = pool.submit(_destroys, new_stack, options.destroys)
+        yield _scale_ins(new_stack, pool, options.scale_ins, options.tasks)
         faults = [
             pool.submit(_killed, new_stack, options.faults, late=late, child=child)
             for late in (False, True)
@@ -153,6 +154,8 @@ def _destroys(new_stack: NewStack, times: int) -> list[Row]:
             if number:
                 way.up()
                 stack.wait_ready()
+                # Else what a discard gave up is outstanding for ever, and little is published after it.
+                stack.outside.restart(stack.settings["image"])
             policy = ("drain", "discard")[number % 2]
             verdicts[policy].append(_destroyed(way, policy, f"{policy}{number}"))
     drained, discarded = _together(verdicts["drain"]), _together(verdicts["discard"])
@@ -189,11 +192,16 @@ def _destroyed(way: Rendered, policy: str, batch: str) -> Verdict:
 def _killed(new_stack: NewStack, times: int, *, late: bool, child: bool) -> Row:
     settings = {"acksLate": str(late).lower(), "visibilityTimeoutSeconds": VISIBILITY_SECONDS}
 
-    def kill(stack: Stack) -> None:
+    def kill_one(stack: Stack) -> bool:
         busy = running_at(stack.ledger(), time.time() - 0.2).keys() & stack.worker_pods().keys()
-        for pod in sorted(busy)[:1]:
-            processes = processes_with("POD_NAME", pod)
-            os.kill(processes[-1] if child else processes[0], signal.SIGKILL)
+        for pod in sorted(busy):
+            if processes := processes_with("POD_NAME", pod):  # else its container starts again
+                os.kill(processes[-1] if child else processes[0], signal.SIGKILL)
+                return True
+        return False
+
+    def kill(stack: Stack) -> None:
+        stack.wait(partial(kill_one, stack), "a busy worker to kill", 60)
 
     who = "a pool's process killed, as the kernel does for want of memory" if child else "a worker killed"
     acknowledged = "late" if late else "early"

@@ -153,6 +153,7 @@ class _Service:
         return {
             **self._image(),
             **({"entrypoint": self._command()} if "command" in self._container else {}),
+            **({"init": True} if self._pod.get("shareProcessNamespace") else {}),
             "environment": {**self._environment(), **self._files()},
             **({"ports": [port]} if port else {}),
             "tmpfs": [f"{path}:uid={user},gid={user},mode=0700" for path in self._scratch()],

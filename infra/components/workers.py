@@ -161,7 +161,9 @@ def _pod(pool: Pool, connections: Connections, identity: Identity) -> Pod:
         volumes=pool.volumes,
         volume_mounts=pool.volume_mounts,
         init_containers=pool.init_containers,
-        spec={**place(pool), **_spread(pool, identity)},
+        # A container's first process ignores SIGTERM until it has a handler: a worker told to stop while it
+        # boots would take tasks until it is killed. Here the pod's sandbox is the first process.
+        spec={"shareProcessNamespace": True, **place(pool), **_spread(pool, identity)},
     )
 
 

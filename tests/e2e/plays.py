@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from demo.cluster import Cluster
 from demo.images import Built
-from tests.e2e import scenes
+from tests.e2e import faults, scenes
 from tests.e2e.scenes import BREATHING, Outcome
 from tests.e2e.stack import Change, Stack, with_ledger
 from tests.e2e.stacks import Stacks
@@ -46,7 +46,7 @@ SCENES: Final[dict[str, tuple[Act, Change, dict[str, Any]]]] = {
     "removed pool": (scenes.departed, with_ledger, {"pools": json.dumps(scenes.TWO_POOLS)}),
     "no handshake": (
         lambda stack: scenes.breathe(stack, scale_ins=3, victims=2, seconds=300, clean=False),
-        scenes.without_handshake,
+        faults.without_handshake,
         {},
     ),
 }

@@ -8,27 +8,22 @@ several run side by side, each on a stack of its own.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Final
 
-from demo.rendered import Manifest
-from scaler.contract import SCALER_NAME, Env
 from scaler.pool.stuck import STUCK_SECONDS
 from scaler.workers.roll_call import LOOK_AFTER_SECONDS
 from tests.e2e.course import Course, Fall, Moment, Step, followed
+from tests.e2e.faults import QUEUE, Killer, consumed, silence
 from tests.e2e.ledger import Entry, Verdict, judge, published_in, running_at
-from tests.e2e.stack import POOL, WORKERS, Stack, with_ledger
+from tests.e2e.stack import POOL, WORKERS, Stack
 from tests.e2e.ways import Rendered
 
-QUEUE: Final = "celery"
 MOST: Final = 4
 """Workers of a scene, at most."""
 GROW_SECONDS = 40
@@ -37,7 +32,9 @@ EVICTED_SECONDS = max(LOOK_AFTER_SECONDS) + STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
-TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, "leaving": {"queues": ["leaving"]}}
+LEAVING: Final = "leaving"
+"""A second pool, and its queue."""
+TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, LEAVING: {"queues": [LEAVING]}}
 BREATHING: Final[Mapping[str, object]] = {
     **WITHOUT_PAGES,
     "minReplicas": 1,
@@ -191,14 +188,14 @@ def departed(stack: Stack) -> Outcome:
     """One of two pools under load is declared no longer: refused while it has tasks, and then it goes."""
     way, load = Rendered(stack), Load(longest=5)
     without = {"pools": json.dumps({POOL: TWO_POOLS[POOL]})}
-    with followed(stack.cluster, stack.namespace, "leaving") as course:
-        for queue in (QUEUE, "leaving"):
+    with followed(stack.cluster, stack.namespace, LEAVING) as course:
+        for queue in (QUEUE, LEAVING):
             load.order(stack, load.high, queue, queue)
         stack.wait(partial(_are_living, course, MOST), "four workers", GROW_SECONDS)
         refused = tuple(way.refusals(**without))
-        load.order(stack, 0, "leaving", "leaving")
+        load.order(stack, 0, LEAVING, LEAVING)
         stack.wait(lambda: not way.refusals(**without), "leave to remove the pool", REST_SECONDS)
-    way.remove_pool("leaving", **without)
+    way.remove_pool(LEAVING, **without)
     with followed(stack.cluster, stack.namespace, POOL) as other:
         load.order(stack, 0, QUEUE)
         rest(stack, other)
@@ -299,78 +296,3 @@ class _Breath:
             if self._killer is not None:
                 self._seen = self._killer.look(self._course, self._seen)
             time.sleep(0.1)
-
-
-class Killer:
-    """Kills the scaler's process as the kernel would, each time another step has been seen."""
-
-    PAUSE_SECONDS: Final = 8
-    """For the next scaler to be at work before it is killed."""
-
-    def __init__(self, stack: Stack, *, each: int) -> None:
-        self._stack = stack
-        self._each = each
-        self._next_at = 0.0
-        self.kills: Counter[Step] = Counter()
-
-    def look(self, course: Course, seen: int) -> int:
-        """Returns how many moments have been looked at."""
-        known = len(course.moments)
-        for step in course.steps(since=seen):
-            if self.kills[step] < self._each and time.monotonic() >= self._next_at:
-                self._kill()
-                self.kills[step] += 1
-        return known
-
-    def _kill(self) -> None:
-        for pod in self._stack.scaler_pods():
-            for process in processes_with(Env.POD_NAME, pod):
-                os.kill(process, signal.SIGKILL)
-            # Else the kubelet waits longer before each new start of the same pod's container.
-            self._stack.kubectl("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
-        self._stack.kubectl("rollout", "status", f"deployment/{SCALER_NAME}", "--timeout=60s", seconds=70)
-        self._next_at = time.monotonic() + self.PAUSE_SECONDS
-
-
-def processes_with(variable: str, pod: str) -> list[int]:
-    """On this machine, which is devcluster's node: a process cannot kill the first one of its own pod.
-
-    The pod's first process comes first: its children were forked later.
-    """
-    mark = f"{variable}={pod}".encode()
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-        except OSError:
-            continue  # it has ended
-    return sorted(found)
-
-
-def consumed(stack: Stack) -> dict[str, bool]:
-    """Asked of the workers themselves, as a person would."""
-    ask = (
-        "import json; from sample_app.tasks import app; "
-        "print(json.dumps(app.control.inspect(timeout=5).active_queues() or {}))"
-    )
-    said = json.loads(stack.kubectl("exec", "outside", "--", "python3", "-c", ask))
-    pods = stack.worker_pods()
-    return {pod: QUEUE in {queue["name"] for queue in said.get(f"worker@{pod}", ())} for pod in sorted(pods)}
-
-
-def silence(stack: Stack, pod: str) -> None:
-    """By hand, in one of the ways in which workers are seen to be alive and to take nothing."""
-    tell = (
-        "from sample_app.tasks import app; "
-        f"print(app.control.cancel_consumer('{QUEUE}', destination=['worker@{pod}'], reply=True, timeout=10))"
-    )
-    said = stack.kubectl("exec", "outside", "--", "python3", "-c", tell)
-    assert "no longer consuming" in said, said
-
-
-def without_handshake(manifest: Manifest) -> Manifest:
-    if manifest["kind"] == "Deployment" and manifest["metadata"]["name"] == SCALER_NAME:
-        container = manifest["spec"]["template"]["spec"]["containers"][0]
-        container["env"].append({"name": Env.HANDSHAKE.value, "value": "off"})
-    return with_ledger(manifest)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 
 import pytest
 
+from demo import rendered
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import Verdict, judge
 from tests.e2e.stack import CALM_SECONDS, LEAST, MOST, POOL, Stack, every, left_of
@@ -15,6 +17,11 @@ pytestmark = pytest.mark.cluster
 OUT_SECONDS = 45
 EMPTY_SECONDS = 240
 IN_SECONDS = CALM_SECONDS + 60
+GRACE_SECONDS = 120
+SLOW_TO_BOOT = json.dumps(
+    {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
+)
+"""Some ten seconds, of which the API server tells after a second or two."""
 
 
 BACKENDS = {
@@ -87,6 +94,31 @@ def test_new_limits_hold_without_a_restart(stack: Stack) -> None:
 def observed(stack: Stack) -> bool:
     celery = stack.get("celery", POOL)
     return bool(celery["status"].get("observedGeneration") == celery["metadata"]["generation"])
+
+
+def test_a_worker_told_to_stop_while_it_boots_goes_at_once(new_stack: NewStack) -> None:
+    """A first process without a handler ignores SIGTERM: it would take tasks until it is killed."""
+    stack = new_stack(
+        flower="false", sampleApp="false", gracePeriodSeconds=GRACE_SECONDS, resources=SLOW_TO_BOOT
+    )
+    old = stack.worker_pods()
+    stack.kubectl("delete", "pod", *old, "--wait=false")
+    stack.wait(lambda: len(booting(stack) - old.keys()) == LEAST, "new workers that boot", 60)
+    young = booting(stack) - old.keys()
+
+    stack.kubectl("delete", "pod", *young, "--wait=false")
+
+    stack.wait(lambda: not young & booting(stack), "the end of those that booted", GRACE_SECONDS / 2)
+
+
+def booting(stack: Stack) -> set[str]:
+    """The workers whose process runs, whatever it is at."""
+    pods = stack.get("pods", f"--selector={rendered.WORKERS}")["items"]
+    return {
+        pod["metadata"]["name"]
+        for pod in pods
+        if any("running" in container["state"] for container in pod["status"].get("containerStatuses", ()))
+    }
 
 
 def test_a_scaler_killed_in_the_middle_of_a_flood_loses_nothing(stack: Stack) -> None:
