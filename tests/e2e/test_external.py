@@ -15,8 +15,8 @@ from infra.components import external
 from tests.conftest import FOUND
 from tests.e2e.conftest import NewStack
 from tests.e2e.elsewhere import MASTER_NAME, PASSWORD, REPLICA, USER, Elsewhere
-from tests.e2e.ledger import judge, of_batch, published_in
 from tests.e2e.faults import QUEUE
+from tests.e2e.ledger import judge, of_batch, published_in
 from tests.e2e.scenes import WITHOUT_PAGES
 from tests.e2e.stack import LEAST, MOST, Stack
 from tests.e2e.stacks import Stacks
