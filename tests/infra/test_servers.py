@@ -35,7 +35,7 @@ STACKS = {
 }
 ASK = {
     redis.NAME: "REDISCLI_AUTH=$1 redis-cli ping | grep -q PONG",
-    rabbitmq.NAME: 'printf %s "$1" | rabbitmqctl --quiet authenticate_user "$0"',
+    rabbitmq.NAME: 'rabbitmqctl --quiet authenticate_user "$0" "$1"',
     postgresql.NAME: 'PGPASSWORD=$1 psql --host=127.0.0.1 --username="$0" --dbname=celery -c "SELECT 1"',
 }
 """With the user as $0 and the password as $1."""
