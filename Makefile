@@ -1,12 +1,13 @@
 # Each target is a line or two; the work is in Python modules. CI calls `make test` and nothing else.
 PYTHON ?= python3
 VENV := .venv/bin
+LEDGER := tests/e2e/test_no_task_ends.py
 # A busy machine misses a deadline now and then: such a test has one more try, two of them a run, and the
 # summary shows it with its traceback. What the ledger says of tasks is never tried again.
 PYTEST := $(VENV)/python -m pytest --reruns=1 --max-suite-reruns=2 --rerun-show-tracebacks \
-	--rerun-exclude-path=tests/e2e/test_no_task_ends.py
+	--rerun-exclude-path=$(LEDGER)
 
-.PHONY: help demo down test test-all test-lanes test-alone test-cluster test-stacks test-objects
+.PHONY: help demo down test test-all test-lanes test-alone test-cluster test-ledger test-stacks test-objects
 .PHONY: check images bench bench-keda soak venv settings
 
 help: ## this list
@@ -27,7 +28,7 @@ test-all: check ## `make test` with the longer matrices
 	@$(MAKE) --no-print-directory test-lanes
 
 test-lanes: # Side by side: those for a cluster mostly wait, the others compute.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-alone test-stacks test-objects
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line test-alone test-ledger test-stacks test-objects
 
 test-alone:
 	@$(PYTEST) -m "not cluster $(AND)"
@@ -35,8 +36,11 @@ test-alone:
 test-cluster: # It kills the cluster's own processes: before any other test has something on it.
 	@$(PYTEST) -m "cluster $(AND)" tests/devcluster
 
+test-ledger: test-cluster # Its scenes wait for most of their time.
+	@$(PYTEST) -m "cluster $(AND)" $(LEDGER)
+
 test-stacks: test-cluster
-	@$(PYTEST) -m "cluster $(AND)" tests/e2e
+	@$(PYTEST) -m "cluster $(AND)" --ignore=$(LEDGER) tests/e2e
 
 test-objects: test-alone test-cluster
 	@$(PYTEST) -m "cluster $(AND)" --ignore=tests/devcluster --ignore=tests/e2e

@@ -6,7 +6,7 @@ A scene's stack goes when the scene has ended well; of one that failed it stays,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ class Play:
 
 
 @contextmanager
-def played(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
+def played(cluster: Cluster, built: Built, backends: Mapping[str, str]) -> Iterator[dict[str, Play]]:
+    """Each scene on a stack with these backends."""
     every: list[Stacks] = []
     plays: dict[str, Play] = {}
     with ThreadPoolExecutor(len(SCENES)) as pool:
@@ -69,7 +70,7 @@ def played(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
             made: list[Stack] = []
             stacks = Stacks(cluster, built, made.append)
             every.append(stacks)
-            plays[name] = Play(pool.submit(_play, stacks, act, change, settings), made)
+            plays[name] = Play(pool.submit(_play, stacks, act, change, {**settings, **backends}), made)
         yield plays
     for stacks in every:
         stacks.remove()

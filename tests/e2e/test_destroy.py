@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final
 import pytest
 
 from demo.engine import Engine, program_found
+from tests.e2e.backends import BACKENDS, SLICE_OF_REDIS
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import judge, of_batch, published_in, running_at
 from tests.e2e.stack import WORKERS, Stack
@@ -45,23 +46,31 @@ NEVER_COMPARED: Final = frozenset({"events", "events.events.k8s.io", "leases.coo
 MADE_BY_CONTROLLERS: Final = frozenset({"Pod", "ReplicaSet", "Endpoints", "EndpointSlice"})
 
 
+@pytest.fixture(params=SLICE_OF_REDIS)
+def settings(request: pytest.FixtureRequest) -> Mapping[str, Any]:
+    return {**SETTINGS, **BACKENDS[request.param]}
+
+
 @pytest.fixture(params=["rendered", pytest.param("pulumi", marks=pytest.mark.pulumi)])
-def way(request: pytest.FixtureRequest, new_stack: NewStack, tmp_path: Path) -> Iterator[Way]:
+def way(
+    request: pytest.FixtureRequest, new_stack: NewStack, tmp_path: Path, settings: Mapping[str, Any]
+) -> Iterator[Way]:
     program = program_found()
     if request.param == "pulumi" and program is None:
         pytest.skip("there is no pulumi CLI: nothing of the engine was tested")
     if program is None or request.param == "rendered":
-        yield Rendered(new_stack(**SETTINGS))
+        yield Rendered(new_stack(**settings))
         return
     # Not `local`: the provider would read the settings of now in that stack's committed file.
     engine = Engine(program=program, folder=tmp_path / "ending", stack="ending")
-    way = Pulumi(new_stack(deploy=lambda stack: Pulumi(stack, engine).up(), **SETTINGS), engine)
+    way = Pulumi(new_stack(deploy=lambda stack: Pulumi(stack, engine).up(), **settings), engine)
     yield way
     way.destroy(onDestroy="discard")
 
 
 def test_tasks_at_destroy_are_finished_or_kept_or_given_up_as_the_policy_says(way: Way) -> None:
     stack = way.stack
+    broker = stack.settings.get("broker", "redis")
     load(stack, "first", tasks=QUEUED, shortest=0.1, longest=0.4)
     before = objects(stack)
 
@@ -87,7 +96,7 @@ def test_tasks_at_destroy_are_finished_or_kept_or_given_up_as_the_policy_says(wa
     verdict = judge(published_in(entries), entries)
     assert verdict.finished >= QUEUED
     assert verdict.clean, verdict
-    assert declared(objects(stack)).isdisjoint({("Deployment", "redis"), ("Deployment", WORKERS)})
+    assert declared(objects(stack)).isdisjoint({("Deployment", broker), ("Deployment", WORKERS)})
 
     way.up()
     stack.outside.restart(stack.settings["image"])

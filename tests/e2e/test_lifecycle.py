@@ -8,6 +8,7 @@ import json
 import pytest
 
 from demo import rendered
+from tests.e2e.backends import BACKENDS
 from tests.e2e.conftest import NewStack
 from tests.e2e.ledger import Verdict, judge
 from tests.e2e.stack import CALM_SECONDS, LEAST, MOST, POOL, Stack, every, left_of
@@ -22,13 +23,6 @@ SLOW_TO_BOOT = json.dumps(
     {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "256Mi"}}
 )
 """Some ten seconds, of which the API server tells after a second or two."""
-
-
-BACKENDS = {
-    "redis + redis": {},
-    "quorum + postgresql": {"broker": "rabbitmq", "queueType": "quorum", "resultBackend": "postgresql"},
-    "classic + postgresql": {"broker": "rabbitmq", "resultBackend": "postgresql"},
-}
 
 
 def clean(tasks: int) -> Verdict:

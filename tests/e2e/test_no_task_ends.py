@@ -14,6 +14,7 @@ import pytest
 from demo.cluster import Cluster
 from demo.images import Built
 from tests.conftest import FOUND
+from tests.e2e.backends import BACKENDS, SLICE_OF_REDIS
 from tests.e2e.conftest import NAMESPACES
 from tests.e2e.course import Step
 from tests.e2e.ledger import Verdict
@@ -23,15 +24,23 @@ from tests.e2e.scenes import Load, Outcome
 pytestmark = pytest.mark.cluster
 
 
+@pytest.fixture(scope="module", params=SLICE_OF_REDIS)
+def backends(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def plays(cluster: Cluster, built: Built) -> Iterator[dict[str, Play]]:
-    with played(cluster, built) as plays:
+def plays(cluster: Cluster, built: Built, backends: str) -> Iterator[dict[str, Play]]:
+    with played(cluster, built, BACKENDS[backends]) as plays:
         yield plays
 
 
 @pytest.fixture
 def outcome_of(
-    plays: dict[str, Play], request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    plays: dict[str, Play],
+    backends: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> Callable[[str], Outcome]:
     def wait(name: str) -> Outcome:
         play = plays[name]
@@ -40,7 +49,7 @@ def outcome_of(
             outcome = play.outcome.result()
         finally:
             homes += [(stack.cluster, stack.namespace) for stack in play.made]
-        record_property(FOUND, f"{name}: {outcome}")
+        record_property(FOUND, f"{backends}, {name}: {outcome}")
         return outcome
 
     return wait
