@@ -11,6 +11,7 @@ mean is decided in `infra.live.readiness`, `infra.live.preflight` and `infra.liv
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -42,6 +43,10 @@ STACK_LABEL: Final = "app.kubernetes.io/instance"
 """On every object of a stack (`infra.components.pod_baseline.Identity`), with the stack's name."""
 URL_PASSWORD: Final = re.compile(r"(://[^/\s:@]*:)[^@\s]+@")
 """Logs are the user's: the password of a broker or database URL does not go into an error message."""
+
+ONE_AT_A_TIME: Final = threading.RLock()
+"""The engine runs several resources of one provider in threads of one process, and msgspec (0.22.0), which
+reads the answers, ends it by a segmentation fault where two threads meet a type for the first time."""
 
 Celery = create_namespaced_resource(contract.GROUP, contract.VERSION, contract.KIND, contract.PLURAL)
 ScaledObject = create_namespaced_resource("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects")
@@ -308,7 +313,8 @@ class Cluster:
     @contextmanager
     def _asking(self) -> Iterator[None]:
         try:
-            yield
+            with ONE_AT_A_TIME:
+                yield
         except httpx2.HTTPStatusError as error:
             code = error.response.status_code
             if code == 404:

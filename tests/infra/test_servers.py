@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from infra.components.credentials import FOLDER
 from infra.live.passwords import Servers, wait_until_in_force
 from infra.manifests import manifests
 from infra.recording import record
+from infra.rotation import RotationProvider
 from tests.conftest import Kubectl
 from tests.devcluster import images
 from tests.devcluster.servers import SERVERS
 from tests.infra.conftest import settings
+from tests.infra.provider_server import ProviderServer
 
 pytestmark = pytest.mark.cluster
 
@@ -168,6 +171,20 @@ def test_a_new_password_is_taken_up_beside_the_old_one_which_ends_by_itself(serv
     # The overlap may be over by now on a busy machine, and must not have begun anew.
     until(lambda: not server.opens(OLD), "the old password is refused", OVERLAP_SECONDS + 30)
     assert server.opens(NEW)
+
+
+@pytest.mark.parametrize("server", [redis.NAME], indirect=True)
+def test_two_waits_go_on_side_by_side_in_one_provider(server: Running) -> None:
+    """As for a broker and a database that get new passwords in one `pulumi up`."""
+    declared = {"context": "", "kubeconfig_path": str(server.kubeconfig), "server": server.name}
+    before = {**declared, "namespace": server.namespace, "mark": "m1"}
+    server.give(NEW, "m2")
+
+    with ProviderServer(RotationProvider()) as provider, ThreadPoolExecutor() as threads:
+        made = provider.up(before)
+        waits = [threads.submit(provider.update, made, {**before, "mark": "m2"}) for _ in range(4)]
+
+        assert {wait.result().outputs["mark"] for wait in waits} == {"m2"}
 
 
 def test_no_password_is_in_arguments_logs_or_what_describes_the_pod(server: Running) -> None:
