@@ -52,7 +52,7 @@ def rollout_troubles(deployment: DeploymentSeen, limits: Limits) -> Iterator[Tro
         yield Trouble(
             key=f"{subject}/rollout/{counts}",
             subject=subject,
-            what=f"the roll-out has stopped at {counts} of {deployment.wanted} pods.",
+            what=f"the roll-out stands at {counts} of {deployment.wanted} pods.",
             cure=f"See `kubectl describe deployment {deployment.name}`.",
             patience=limits.ready_seconds,
             starting=True,
