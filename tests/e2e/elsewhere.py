@@ -25,7 +25,7 @@ from tests.devcluster import pki
 REDIS, RABBITMQ = "cache", "mq"
 MASTER, REPLICA, SENTINELS = "redis-a", "redis-b", ("sentinel-1", "sentinel-2", "sentinel-3")
 MASTER_NAME: Final = "mymaster"
-USER, PASSWORD, SCALER_PASSWORD = "app", "app-password-of-16", "scaler-password-16"
+USER, PASSWORD, SCALER_PASSWORD = "our-app", "app-password-of-16", "scaler-password-16"
 PATIENCE: Final = 240
 CREDENTIALS: Final = "/etc/celery-fleet/credentials"
 SENTINEL: Final = """\

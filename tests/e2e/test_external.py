@@ -134,6 +134,7 @@ def test_a_failover_is_followed_and_what_it_loses_is_counted(
         outside_options=options,
         **{**settings_for(url, trusted=False), **WITHOUT_PAGES},
         brokerTransportOptions=json.dumps(options),
+        averageValue=20,
     )
     stack.outside.order(QUEUE, 200, batch="before", shortest=0.2, longest=2)
     stack.wait(lambda: stack.sight().replicas == MOST, f"{MOST} workers", 60)
