@@ -39,8 +39,9 @@ SHORT: Final = Load(low=4, high=24, shortest=0.01, longest=2)
 SOAKING: Final[dict[str, Any]] = {**BREATHING, "concurrency": 2, "averageValue": 6}
 STEADY: Final = Load(high=24, shortest=0.1, longest=10)
 VISIBILITY_SECONDS: Final = 30
-QUIET_SECONDS: Final = VISIBILITY_SECONDS + 130
-"""kombu looks for messages to restore every 100 s or so."""
+QUIET_SECONDS: Final = 900
+"""The most that is waited for messages of killed workers: kombu looks for them every 100 s or so, and the
+kubelet starts a container that dies often again after 5 min."""
 FAULT_PAUSE_SECONDS: Final = 12
 
 NewStack = Callable[..., AbstractContextManager[Stack]]
@@ -236,9 +237,15 @@ def _under_faults(
             for _ in range(times):
                 time.sleep(FAULT_PAUSE_SECONDS)
                 befall(stack)
-        time.sleep(QUIET_SECONDS)
+        stack.wait(partial(_nothing_left, stack), "nothing waits and nothing runs", QUIET_SECONDS)
         entries = stack.ledger()
     return judge(published_in(entries), entries)
+
+
+def _nothing_left(stack: Stack) -> bool:
+    """By the scaler's figures: by the ledger, a task that was killed runs until its pod ends."""
+    status = stack.get("celery", POOL)["status"]
+    return [status.get(figure) for figure in ("queued", "unacked", "active")] == [0, 0, 0]
 
 
 @contextmanager
