@@ -42,7 +42,7 @@ test-ledger: test-cluster # Its scenes wait for most of their time.
 test-stacks: test-cluster
 	@$(PYTEST) -m "cluster $(AND)" --ignore=$(LEDGER) tests/e2e
 
-test-objects: test-alone test-cluster
+test-objects: test-ledger
 	@$(PYTEST) -m "cluster $(AND)" --ignore=tests/devcluster --ignore=tests/e2e
 
 check: venv ## format, lint, types, who may import whom

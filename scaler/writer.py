@@ -124,13 +124,24 @@ class Writer:
             if self._may_write():
                 await self._mark(pod, cost)
         if plan.deployment is not None and self._may_write():
-            await self._writes.set_replicas(plan.deployment, plan.replicas)
+            await self._scale(plan, plan.deployment)
             pool.last_scale_at = plan.at
             self._journal.scaled(pool, plan.deployment.spec_replicas, plan.replicas)
         if plan.costs or plan.deployment is not None:
             pool.trouble = None
         if plan.evict is not None and self._may_write():
             await self._evict(plan, plan.evict)
+
+    async def _scale(self, plan: Plan, deployment: Deployment) -> None:
+        if plan.replicas < deployment.spec_replicas:
+            plan.pool.let_go.lower(plan.at)
+        try:
+            await self._writes.set_replicas(deployment, plan.replicas)
+        except ClusterFailure as failure:
+            # Without an answer it may have been done.
+            if failure.kind is not Kind.UNREACHABLE:
+                plan.pool.let_go.refused()
+            raise
 
     async def _mark(self, pod: Pod, cost: int | None) -> None:
         try:

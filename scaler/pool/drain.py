@@ -120,10 +120,12 @@ def plan(
     at: float,
     deadline_seconds: float,
     rolling_out: bool = False,
+    let_go: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plan one tick of a pool that has `excess` workers more than desired (0 or less: none).
 
-    1. Those that are gone or terminating are no longer leaving.
+    1. Those that are gone or terminating are no longer leaving. Those of `let_go` may be taken at any moment:
+       whatever is decided, they stay stopped and marked, and are not removed a second time.
     2. No excess, a roll-out in progress, or a victim past the deadline: the victims are taken back.
        A deadline cancels the drain, it does not kill.
     3. Victims: as many as there is excess, those with the fewest tasks, then the youngest; of those
@@ -134,15 +136,18 @@ def plan(
     present = {worker.pod: worker for worker in workers if not worker.terminating}
     staying = tuple(victim for victim in leaving if victim.pod in present)
     if excess <= 0:
-        return _take_back(present, staying, DrainReason.TAKEN_BACK, "the demand needs every worker again")
+        sentence = "the demand needs every worker again"
+        return _take_back(present, staying, let_go, DrainReason.TAKEN_BACK, sentence)
     if rolling_out or len({worker.replica_set for worker in workers}) > 1:
-        return _take_back(present, staying, DrainReason.ROLLING_OUT, "no scale-in during a roll-out")
-    late = [victim.pod for victim in staying if at - victim.since > deadline_seconds]
+        sentence = "no scale-in during a roll-out"
+        return _take_back(present, staying, let_go, DrainReason.ROLLING_OUT, sentence)
+    held = [victim for victim in staying if victim.pod not in let_go]
+    late = [victim.pod for victim in held if at - victim.since > deadline_seconds]
     if late:
         sentence = f"{', '.join(late)} still had tasks after {deadline_seconds:.0f} s"
-        return _take_back(present, staying, DrainReason.DEADLINE, sentence)
+        return _take_back(present, staying, let_go, DrainReason.DEADLINE, sentence)
 
-    victims = _choose(present, staying, excess, at)
+    victims = _choose(present, staying, let_go, excess, at)
     names = frozenset(victim.pod for victim in victims)
     resume = frozenset(victim.pod for victim in staying) - names
     drained = frozenset(pod for pod in names if _drained(present[pod]))
@@ -158,34 +163,43 @@ def plan(
         stop=names,
         resume=resume,
         mark=drained - marked,
-        remove=0 if blocking else len(marked),
+        remove=0 if blocking else len(marked - let_go),
         reason=reason,
         message=message,
     )
 
 
 def _take_back(
-    present: dict[str, Worker], leaving: tuple[Leaving, ...], reason: DrainReason, message: str
+    present: dict[str, Worker],
+    leaving: tuple[Leaving, ...],
+    let_go: frozenset[str],
+    reason: DrainReason,
+    message: str,
 ) -> Plan:
     marked = {pod for pod, worker in present.items() if worker.deletion_cost <= VICTIM_COST}
-    resume = frozenset(victim.pod for victim in leaving) | marked
-    if not resume and reason is not DrainReason.ROLLING_OUT:
+    resume = (frozenset(victim.pod for victim in leaving) | marked) - let_go
+    gone = tuple(victim for victim in leaving if victim.pod in let_go)
+    if not resume and not gone and reason is not DrainReason.ROLLING_OUT:
         return Plan(leaving=())
-    return Plan(leaving=(), resume=resume, reason=reason, message=message)
+    stop = frozenset(victim.pod for victim in gone)
+    return Plan(leaving=gone, stop=stop, resume=resume, reason=reason, message=message)
 
 
 def _choose(
-    present: dict[str, Worker], staying: tuple[Leaving, ...], excess: int, at: float
+    present: dict[str, Worker],
+    staying: tuple[Leaving, ...],
+    let_go: frozenset[str],
+    excess: int,
+    at: float,
 ) -> tuple[Leaving, ...]:
     def by_tasks(worker: Worker) -> tuple[int, float]:
         return (10**9 if worker.tasks.high is None else worker.tasks.high, -worker.created_at)
 
-    def marked_first(victim: Leaving) -> tuple[bool, int, float]:
-        # One that `/scale` has let go may be on its way already, and answers no more.
+    def let_go_first(victim: Leaving) -> tuple[bool, bool, int, float]:
         worker = present[victim.pod]
-        return (worker.deletion_cost > VICTIM_COST, *by_tasks(worker))
+        return (victim.pod not in let_go, worker.deletion_cost > VICTIM_COST, *by_tasks(worker))
 
-    kept = sorted(staying, key=marked_first)[:excess]
+    kept = sorted(staying, key=let_go_first)[:excess]
     chosen = {victim.pod for victim in staying}
     candidates = sorted(
         (

@@ -40,6 +40,8 @@ class Scene:
     pods: Sequence[Pod]
     crew: Crew
     leaving: tuple[Leaving, ...]
+    let_go: frozenset[str] = frozenset()
+    """Pods that `/scale` has let go (`scaler.pool.let_go`)."""
     again_at: float
     """Before this no new drain begins."""
     answerless: bool
@@ -52,12 +54,12 @@ class Scene:
 def step_of(decision: Decision, scene: Scene) -> Step:
     """Plan one tick.
 
-    1. More replicas: at once. Workers that were to leave stay.
+    1. More replicas: at once. Workers that were to leave stay, but those that `/scale` has let go.
     2. Fewer: first those that have no worker, at once: pods that were never made, those without a node,
        and all pods where none of them runs. A ReplicaSet removes these first.
     3. The others leave by the handshake of `scaler.pool.drain`, and `/scale` falls by just as many as it
     says.
-       Those that an earlier tick has let go, and that are still there, do not count a second time.
+       Those that `/scale` has let go, and that are still there, do not count a second time.
     4. As many as are desired stay of those that speak: one that says nothing may consume nothing.
     """
     spec, desired = scene.deployment.spec_replicas, decision.desired_replicas
@@ -68,7 +70,9 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     drain = _drain(decision, scene, living, max(0, target - desired) + going, going)
     if target != spec:
         return Step(replicas=target, drain=replace(drain, remove=0))
-    return Step(replicas=spec - max(0, drain.remove - going), drain=drain)
+    # Replicas that fell by somebody else's doing.
+    others = max(0, going - sum(pod.name in scene.let_go for pod in living))
+    return Step(replicas=spec - max(0, drain.remove - others), drain=drain)
 
 
 def costs_of(drain: Plan, pods: Sequence[Pod]) -> tuple[tuple[Pod, int | None], ...]:
@@ -100,10 +104,11 @@ def _drain(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int,
     found = plan(
         _workers(scene),
         leaving,
-        excess=0 if resting else spared,
+        excess=0 if resting else max(spared, sum(victim.pod in scene.let_go for victim in leaving)),
         at=scene.at,
         deadline_seconds=scene.policy.drain_seconds,
         rolling_out=scene.deployment.rolling_out,
+        let_go=scene.let_go,
     )
     if resting:
         seconds = scene.again_at - scene.at

@@ -24,6 +24,7 @@ from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
 from scaler.pool.drift import drift
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
+from scaler.pool.let_go import LetGo
 from scaler.pool.ready import ready_of
 from scaler.pool.sight import Questions, Sight
 from scaler.pool.step_limits import with_event
@@ -57,6 +58,7 @@ class Pool:
         """Who leaves, as it is on the status."""
         self.returning: frozenset[str] = frozenset()
         """Of those, the ones that are taken back: they stay on the status until they say so."""
+        self.let_go = LetGo()
         self._back: frozenset[str] = frozenset()
         self.evicted_at = -math.inf
         self._any_heard = False
@@ -87,6 +89,7 @@ class Pool:
         self.last_scale_at = status.last_scale_of(stored)
         self.announced = status.news_of(stored)
         self.leaving = status.leaving_of(stored)
+        self.let_go.restore(self.leaving)
         self.returning &= {victim.pod for victim in self.leaving}
 
     def questions(self, sight: Sight) -> Questions | None:
@@ -135,6 +138,7 @@ class Pool:
             return replace(report, ready=ready, ready_message=message), None
         if sight.answers.asked:
             self._unanswered = 0 if sight.answers.tasks else self._unanswered + 1
+        self.let_go.look(sight.pods, deployment, sight.at)
         self.memory, self.last_scale_at = status.settle(
             self.memory, self.written, self.last_scale_at, deployment.spec_replicas
         )
@@ -255,6 +259,7 @@ class Pool:
                 pods=sight.pods,
                 crew=crew,
                 leaving=self.leaving,
+                let_go=self.let_go.pods,
                 again_at=self._again_at,
                 answerless=self._answerless(crew),
                 rests=self._rests,
@@ -268,11 +273,12 @@ class Pool:
 
     def _undone(self, sight: Sight, crew: Crew) -> Plan:
         """What shadow does about workers: nothing, but to take back those that an active pool let go."""
-        leaving = frozenset(victim.pod for victim in self.leaving)
-        if not leaving:
+        if not self.leaving:
             return Plan(message="in shadow no worker is told anything")
+        gone = tuple(victim for victim in self.leaving if victim.pod in self.let_go.pods)
+        back = frozenset(victim.pod for victim in self.leaving) - self.let_go.pods
         sentence = "in shadow no worker leaves"
-        plan = Plan(resume=leaving, reason=DrainReason.TAKEN_BACK, message=sentence)
+        plan = Plan(leaving=gone, resume=back, reason=DrainReason.TAKEN_BACK, message=sentence)
         return self._with_returning(plan, sight, crew)
 
     def _with_returning(self, drain: Plan, sight: Sight, crew: Crew) -> Plan:

@@ -82,6 +82,9 @@ class FakeCluster:
     """Kind of write, or `kind/name`, to the failure that it meets."""
     kill_at: int | None = None
     """Number of the write that the process does not live to make; negative: to see made."""
+    lag: int = 0
+    """Looks at the namespace by which the ReplicaSet's controller is behind, in replicas and marks alike."""
+    _past: dict[str, list[tuple[int, dict[str, int]]]] = field(default_factory=dict)
 
     def add(
         self, name: str = "sums", *, replicas: int = 2, queue: str | None = None, **target: Any
@@ -145,16 +148,25 @@ class FakeCluster:
             self.celeries[name] = replace(celery, stored_status=self.statuses.get(name, {}))
         return Snapshot(
             celeries=dict(self.celeries),
-            deployments=dict(self.deployments),
+            deployments={name: self._as_seen(found) for name, found in self.deployments.items()},
             autoscalers=self.autoscalers,
             pods={name: tuple(pods) for name, pods in self.pods.items()},
             failure=self.failure,
         )
 
+    def _as_seen(self, deployment: Deployment) -> Deployment:
+        """New replicas are a new generation, and look like a roll-out until the controllers have seen it."""
+        unseen = len({replicas for replicas, _ in self._past[deployment.name]}) > 1
+        return replace(deployment, rolling_out=deployment.rolling_out or unseen)
+
     def reconcile(self, deployment: Deployment) -> None:
         """What the ReplicaSet controller does: pods up to the replicas, and its own choice of victims."""
         pods = self.pods.setdefault(deployment.name, [])
-        wanted = deployment.spec_replicas
+        past = self._past.setdefault(deployment.name, [])
+        past.append((deployment.spec_replicas, {pod.name: pod.deletion_cost for pod in pods}))
+        # It never goes back to what it saw before.
+        del past[: -1 - self.lag]
+        wanted, costs = past[0]
         while len(pods) < wanted:
             number = next(self._numbers)
             pods.append(
@@ -172,7 +184,7 @@ class FakeCluster:
                 )
             )
         by_victim = sorted(
-            pods, key=lambda pod: (pod.assigned, pod.ready, pod.deletion_cost, -pod.created_at)
+            pods, key=lambda pod: (pod.assigned, pod.ready, costs.get(pod.name, 0), -pod.created_at)
         )
         for pod in by_victim[: len(pods) - wanted]:
             pods.remove(pod)

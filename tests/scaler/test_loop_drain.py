@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from scaler.broker.backlog import Unacked
 from scaler.pool.drain import VICTIM_COST
@@ -108,6 +111,66 @@ async def test_load_that_returns_takes_the_victims_back() -> None:
     await stage.tick(2)
     assert stage.workers.stopped == set()
     assert "draining" not in stage.cluster.statuses["sums"]
+
+
+async def let_go(stage: Stage) -> str:
+    """Until the replicas have fallen by one whose pod the ReplicaSet has not taken."""
+    stage.workers.running["sums-3"].clear()
+    await stage.tick(2)
+    stage.cluster.lag = 100
+    await stage.tick()
+    assert stage.cluster.replicas() == 3
+    assert stage.cluster.removed == []
+    stage.workers.told.clear()
+    return "sums-3"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(lambda _: None, id="nothing else happens"),
+        pytest.param(lambda stage: stage.broker.lengths.update(sums=400), id="the load returns"),
+        pytest.param(lambda stage: stage.workers.silent.add("sums-0"), id="another one falls silent"),
+        pytest.param(Stage.restart, id="the scaler is killed"),
+        pytest.param(lambda stage: stage.broker.goes_away(), id="the broker is away"),
+        pytest.param(lambda stage: stage.cluster.edit(mode="shadow"), id="the pool is set to shadow"),
+    ],
+)
+async def test_one_that_was_let_go_stays_stopped_and_marked_until_it_is_taken(
+    what: Callable[[Stage], None],
+) -> None:
+    """A ReplicaSet that is slow takes it whatever has been thought better of since."""
+    stage = await four_busy()
+    gone = await let_go(stage)
+    what(stage)
+
+    await stage.tick(20)
+
+    assert gone in stage.workers.stopped
+    assert stage.workers.living()[gone].deletion_cost == VICTIM_COST
+    assert not [pods for what, pods in stage.workers.told if what == "resume" and gone in pods]
+    stage.cluster.lag = 0
+    stage.cluster.snapshot()
+    if stage.cluster.replicas() < 4:
+        assert stage.cluster.removed == [gone]
+
+
+async def test_one_that_was_let_go_and_is_never_taken_works_again() -> None:
+    """The load was back before the ReplicaSet had seen that it was away."""
+    stage = await four_busy()
+    gone = await let_go(stage)
+    stage.broker.lengths["sums"] = 400
+    await stage.tick()
+    assert stage.cluster.replicas() == 4
+    stage.cluster.lag = 0
+
+    await stage.tick(12)
+    assert gone in stage.workers.stopped
+    await stage.tick(6)
+
+    assert stage.workers.stopped == set()
+    assert stage.cluster.removed == []
+    assert stage.workers.living()[gone].deletion_cost == 0
 
 
 async def test_deadline_cancels_the_drain_and_rests() -> None:

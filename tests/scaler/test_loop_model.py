@@ -120,12 +120,18 @@ def befall(stage: Stage, made: World, what: str, number: int) -> None:
             stage.broker.goes_away()
         case "control away":
             made.failure = ControlUnavailable("no")
-        case "refuse":
-            stage.cluster.refuse[("status", "mark", "scale")[number % 3]] = failure(Kind.UNREACHABLE)
-        case "stale":
-            stage.cluster.failure = failure(Kind.UNREACHABLE)
         case "heal":
             heal(stage, made)
+
+
+def befall_cluster(stage: Stage, what: str, number: int) -> None:
+    match what:
+        case "refuse":
+            stage.cluster.refuse[("status", "mark", "scale")[number % 3]] = failure(Kind.UNREACHABLE)
+        case "slow":
+            stage.cluster.lag = number % 7
+        case "stale":
+            stage.cluster.failure = failure(Kind.UNREACHABLE)
 
 
 def befall_worker(stage: Stage, made: World, what: str, pod: str) -> None:
@@ -143,6 +149,7 @@ def befall_worker(stage: Stage, made: World, what: str, pod: str) -> None:
 async def live(stage: Stage, made: World, steps: list[tuple[str, int]]) -> None:
     for what, number in steps:
         befall(stage, made, what, number)
+        befall_cluster(stage, what, number)
         pods = sorted(made.living())
         if pods:
             befall_worker(stage, made, what, pods[number % len(pods)])
@@ -155,6 +162,7 @@ def heal(stage: Stage, made: World) -> None:
     stage.broker.comes_back()
     stage.cluster.kill_at = made.kill_at = made.failure = stage.cluster.failure = None
     stage.cluster.refuse.clear()
+    stage.cluster.lag = 0
     made.dumb.clear()
     made.silent.clear()
     for pod in made.living():
@@ -191,6 +199,7 @@ STEPS = st.lists(
                 "not ready",
                 "refuse",
                 "stale",
+                *["slow"] * 2,
                 *["heal"] * 3,
             ]
         ),

@@ -1,0 +1,57 @@
+"""Workers that `/scale` has let go, and that the ReplicaSet has not taken yet: none of them comes back.
+
+It owns for how long that is so. A ReplicaSet acts on what its controller has seen, which on a busy control
+plane is more than a second old. Between the two writes, a worker that consumes again is taken with the task
+that it just began; one that loses its mark is taken all the same, or a busy one is in its stead. So it stays
+stopped and marked until it is gone, or until so much time has passed that nobody takes it any more.
+
+A new scaler cannot know whether the one before it has let go a marked worker, and takes it that it has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from scaler.cluster.objects import Deployment, Pod
+from scaler.pool.drain import VICTIM_COST, Leaving
+
+LET_GO_SECONDS: Final = 30.0
+"""Time after which a ReplicaSet that has as many pods as it should is sure to take none of them."""
+
+
+class LetGo:
+    """What one pool remembers of it. Its methods take the time of the tick, in seconds."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._marked: frozenset[str] = frozenset()
+
+    @property
+    def pods(self) -> frozenset[str]:
+        return frozenset(self._since)
+
+    def restore(self, leaving: Iterable[Leaving]) -> None:
+        """Begin with an earlier scaler's victims."""
+        self._since = {victim.pod: math.inf for victim in leaving}
+
+    def look(self, pods: Sequence[Pod], deployment: Deployment, at: float) -> None:
+        """Forget those that are gone, have no mark, or would have been taken by now."""
+        living = [pod for pod in pods if not pod.terminating]
+        # Until its controller has seen them, new replicas look like a roll-out, too.
+        open_ = deployment.rolling_out or len(living) > deployment.spec_replicas
+        self._marked = frozenset(pod.name for pod in living if pod.deletion_cost <= VICTIM_COST)
+        self._since = {
+            pod: at if open_ else min(since, at)
+            for pod, since in self._since.items()
+            if pod in self._marked and (open_ or at - since <= LET_GO_SECONDS)
+        }
+
+    def lower(self, at: float) -> None:
+        """`/scale` is about to fall: any marked pod may be taken from now on."""
+        self._since |= dict.fromkeys(self._marked, at)
+
+    def refused(self) -> None:
+        """It did not fall."""
+        self._since = {}
