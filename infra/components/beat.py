@@ -13,10 +13,9 @@ for ever. A beat whose process ends is started anew by the kubelet.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pulumi
-from pulumi_kubernetes import core
 
 from infra.components import pod_baseline
 from infra.components.connections import Connections
@@ -45,7 +44,12 @@ class Beat(pulumi.ComponentResource):
         settings = args.settings
         identity = Identity(stack=settings.stack, name=NAME, component="beat")
         kept = settings.beat_schedule_persistence
-        needed = [_claim(name, settings, identity, self)] if kept["enabled"] else []
+        needed: list[pulumi.Resource] = []
+        if kept["enabled"]:
+            claim = pod_baseline.ClaimArgs(
+                name=NAME, namespace=settings.namespace, identity=identity, persistence=kept
+            )
+            needed.append(pod_baseline.claim(f"{name}-claim", claim, pulumi.ResourceOptions(parent=self)))
         self.deployment_name = NAME
         self.template = pod_baseline.template(_pod(settings, pool_of(settings), args.connections), identity)
         pod_baseline.deployment(
@@ -101,23 +105,3 @@ def _pod(settings: Settings, pool: Pool, connections: Connections) -> Pod:
         annotations=connections.annotations,
         spec=place(pool),
     )
-
-
-def _claim(
-    name: str, settings: Settings, identity: Identity, parent: pulumi.Resource
-) -> core.v1.PersistentVolumeClaim:
-    wanted = settings.beat_schedule_persistence
-    metadata: Any = {
-        "name": NAME,
-        "namespace": settings.namespace,
-        "labels": identity.labels,
-        "annotations": pod_baseline.STARTED,
-    }
-    storage_class = {"storageClassName": wanted["storageClass"]} if wanted["storageClass"] else {}
-    spec: Any = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": wanted["size"]}},
-        **storage_class,
-    }
-    opts = pulumi.ResourceOptions(parent=parent)
-    return core.v1.PersistentVolumeClaim(f"{name}-claim", metadata=metadata, spec=spec, opts=opts)

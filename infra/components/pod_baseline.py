@@ -1,8 +1,8 @@
 """What every pod of the stack has in common: the restricted Pod Security Standard, limits, labels.
 
-It owns the shape of a container, a pod template, a Deployment and a Service here, as plain manifests in
-Kubernetes' own words, so that a template can be digested and compared. What a pod runs, and why, is its
-component's matter.
+It owns the shape of a container, a pod template, a Deployment, a Service and a claim here, as plain
+manifests in Kubernetes' own words, so that a template can be digested and compared. What a pod runs, and
+why, is its component's matter.
 
 Pulumi does not wait for Deployments and Services to become ready: its wait reports an image that cannot
 be pulled after ten minutes, `infra.lifecycle` within a minute and with the node's own words.
@@ -216,3 +216,28 @@ def service(resource_name: str, args: ServiceArgs, opts: pulumi.ResourceOptions)
         ],
     }
     return core.v1.Service(resource_name, metadata=metadata, spec=spec, opts=opts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimArgs:
+    name: str
+    namespace: str
+    identity: Identity
+    persistence: Mapping[str, Any]
+    """The setting's `size` and `storageClass`."""
+
+
+def claim(resource_name: str, args: ClaimArgs, opts: pulumi.ResourceOptions) -> core.v1.PersistentVolumeClaim:
+    metadata: Any = {
+        "name": args.name,
+        "namespace": args.namespace,
+        "labels": args.identity.labels,
+        "annotations": STARTED,
+    }
+    storage_class = args.persistence["storageClass"]
+    spec: Any = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": args.persistence["size"]}},
+        **({"storageClassName": storage_class} if storage_class else {}),
+    }
+    return core.v1.PersistentVolumeClaim(resource_name, metadata=metadata, spec=spec, opts=opts)

@@ -85,7 +85,13 @@ class Server(pulumi.ComponentResource):
         needed = [*args.needed, _taken_up(settings, program, identity, self)]
         self.keeps_data = program.persistence["enabled"]
         if self.keeps_data:
-            needed.append(_claim(settings, program, identity, self._child("claim", program)))
+            claim = pod_baseline.ClaimArgs(
+                name=name,
+                namespace=settings.namespace,
+                identity=identity,
+                persistence=program.persistence,
+            )
+            needed.append(pod_baseline.claim(f"{name}-claim", claim, self._child("claim", program)))
         self.deployment_name = name
         self.template = pod_baseline.template(_pod(args), identity)
         deployment = pod_baseline.deployment(
@@ -191,22 +197,3 @@ def _taken_up(
         },
         opts=pulumi.ResourceOptions(parent=parent),
     )
-
-
-def _claim(
-    settings: Settings, program: Program, identity: Identity, opts: pulumi.ResourceOptions
-) -> core.v1.PersistentVolumeClaim:
-    wanted = program.persistence
-    metadata: Any = {
-        "name": program.name,
-        "namespace": settings.namespace,
-        "labels": identity.labels,
-        "annotations": pod_baseline.STARTED,
-    }
-    storage_class = {"storageClassName": wanted["storageClass"]} if wanted["storageClass"] else {}
-    spec: Any = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": wanted["size"]}},
-        **storage_class,
-    }
-    return core.v1.PersistentVolumeClaim(f"{program.name}-claim", metadata=metadata, spec=spec, opts=opts)
