@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,19 +108,25 @@ class RedisServer:
         assert program, "redis-server is missing: apt-get install redis-server"
         with (self.folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen([program, *arguments], stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"redis-server did not start: {(self.folder / 'redis.log').read_text()}")
+        if not listens(self.port, 10):
+            raise AssertionError(f"redis-server did not start: {(self.folder / 'redis.log').read_text()}")
 
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+
+
+def listens(port: int, seconds: float, runs: Callable[[], bool] = lambda: True) -> bool:
+    """Whether somebody on this machine does so in time, while the server runs."""
+    deadline = time.monotonic() + seconds
+    while runs() and time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def free_port() -> int:

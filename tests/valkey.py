@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import time
 from dataclasses import dataclass
 
 from tests import trixie
-from tests.conftest import RedisServer
+from tests.conftest import RedisServer, listens
 
 
 @dataclass(slots=True)
@@ -20,13 +18,9 @@ class ValkeyServer(RedisServer):
         self.server = trixie.Server(self.folder, self.folder.parent / f"{self.folder.name}.log")
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", trixie.DATA]
         self.server.start(["/usr/bin/valkey-server", *options, *arguments], {})
-        deadline = time.monotonic() + 30
-        while self.server.runs and time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"valkey-server did not start: {self.server.log.read_text()}")
+        server = self.server
+        if not listens(self.port, 30, lambda: server.runs):
+            raise AssertionError(f"valkey-server did not start: {server.log.read_text()}")
 
     def stop(self) -> None:
         if self.server is not None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.e2e.backends import BACKENDS
 from tests.e2e.conftest import NewStack
 from tests.e2e.stack import Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-RABBITMQ_POSTGRESQL = {"broker": "rabbitmq", "resultBackend": "postgresql"}
 CLEAN_SECONDS = 60
 """The shortest pause between two cleanings."""
 
@@ -35,7 +35,7 @@ def test_a_task_runs_and_its_result_comes_back(new_stack: NewStack, broker: str,
 
 def test_expired_results_go_without_beat(new_stack: NewStack) -> None:
     """A database drops none by itself, and Celery leaves it to beat, which this stack does not run."""
-    stack = new_stack(**RABBITMQ_POSTGRESQL, resultExpireSeconds=CLEAN_SECONDS)
+    stack = new_stack(**BACKENDS["classic + postgresql"], resultExpireSeconds=CLEAN_SECONDS)
     assert result_of_a_task(stack) == "5"
     assert results_kept(stack) == 1
 

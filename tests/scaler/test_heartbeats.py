@@ -14,7 +14,6 @@ from kombu.connection import Connection
 from kombu.entity import Exchange
 from redis import Redis
 
-from scaler.broker.url import UrlFile
 from scaler.workers.answers import Heard, Heartbeat
 from scaler.workers.heartbeats import FORGET_SECONDS, HeartbeatListener
 from scaler.workers.link import Link
@@ -22,13 +21,6 @@ from tests.conftest import RedisServer, free_port
 from tests.scaler.workers import CeleryWorkers
 
 EVENT = {"type": "worker-heartbeat", "hostname": "a@test", "active": 1, "processed": 7}
-
-
-@pytest.fixture
-def link(redis_server: RedisServer, tmp_path: Path) -> Link:
-    url_file = tmp_path / "url"
-    url_file.write_text(redis_server.url)
-    return Link(url_file=UrlFile(url_file), name="test")
 
 
 @pytest.fixture

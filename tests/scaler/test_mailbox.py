@@ -16,7 +16,6 @@ from kombu.connection import Connection
 from kombu.pidbox import Mailbox as KombuMailbox
 from redis import Redis
 
-from scaler.broker.url import UrlFile
 from scaler.workers.control import WorkerControl
 from scaler.workers.link import Command, ControlUnavailable, Link
 from scaler.workers.mailbox import ANSWER_SECONDS, Mailbox
@@ -24,13 +23,6 @@ from tests.conftest import RedisServer, free_port
 from tests.scaler.workers import CeleryWorkers
 
 REPLIES = "celery-fleet.test.reply.celery.pidbox"
-
-
-@pytest.fixture
-def link(redis_server: RedisServer, tmp_path: Path) -> Link:
-    url_file = tmp_path / "url"
-    url_file.write_text(redis_server.url)
-    return Link(url_file=UrlFile(url_file), name="test")
 
 
 @pytest.fixture
