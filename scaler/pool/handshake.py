@@ -58,8 +58,7 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     2. Fewer: first those that have no worker, at once: pods that were never made, those without a node,
        and all pods where none of them runs. A ReplicaSet removes these first.
     3. The others leave by the handshake of `scaler.pool.drain`, and `/scale` falls by just as many as it
-    says.
-       Those that `/scale` has let go, and that are still there, do not count a second time.
+       says. Those that `/scale` has let go, and that are still there, do not count a second time.
     4. As many as are desired stay of those that speak: one that says nothing may consume nothing.
     """
     spec, desired = scene.deployment.spec_replicas, decision.desired_replicas
@@ -132,10 +131,10 @@ def _drain(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int,
 def _spared(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int, going: int) -> int:
     speaking, chosen = scene.crew.speaking, {victim.pod for victim in scene.leaving}
     # One that `/scale` has let go is told to stop before the API server shows it, and then says nothing.
-    let_go = sum(
+    silenced = sum(
         pod.name in chosen and pod.deletion_cost <= VICTIM_COST and pod.name not in speaking for pod in living
     )
-    spared = len(speaking) + min(going, let_go) - decision.desired_replicas
+    spared = len(speaking) + min(going, silenced) - decision.desired_replicas
     return min(excess, max(0, spared))
 
 

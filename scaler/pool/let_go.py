@@ -40,12 +40,12 @@ class LetGo:
         """Forget those that are gone, have no mark, or would have been taken by now."""
         living = [pod for pod in pods if not pod.terminating]
         # Until its controller has seen them, new replicas look like a roll-out, too.
-        open_ = deployment.rolling_out or len(living) > deployment.spec_replicas
+        unseen = deployment.rolling_out or len(living) > deployment.spec_replicas
         self._marked = frozenset(pod.name for pod in living if pod.deletion_cost <= VICTIM_COST)
         self._since = {
-            pod: at if open_ else min(since, at)
+            pod: at if unseen else min(since, at)
             for pod, since in self._since.items()
-            if pod in self._marked and (open_ or at - since <= LET_GO_SECONDS)
+            if pod in self._marked and (unseen or at - since <= LET_GO_SECONDS)
         }
 
     def lower(self, at: float) -> None:
