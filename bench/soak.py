@@ -124,12 +124,12 @@ def _scale_ins(new_stack: NewStack, pool: Executor, falls: int, tasks: int) -> R
     outcomes = [ended.result() for ended in running]
     seen = sum(len(outcome.falls) for outcome in outcomes)
     taken = sum(fall.by for outcome in outcomes for fall in outcome.falls)
-    busy = sum(outcome.busy for outcome in outcomes)
+    busy = [pod for outcome in outcomes for pod in outcome.busy]
+    print(*busy, sep="\n", end="", file=sys.stderr, flush=True)
     verdict = _together([outcome.verdict for outcome in outcomes])
     victims = sum(outcome.with_victim for outcome in outcomes)
-    what = (
-        f"{seen} scale-ins of {taken} workers ({busy} busy); the ReplicaSet's choice was busy {victims} times"
-    )
+    what = f"{seen} scale-ins of {taken} workers ({len(busy)} busy)"
+    what += f"; the ReplicaSet's choice was busy {victims} times"
     return Row(what=what, verdict=verdict, ours=True, published=verdict.published)
 
 

@@ -79,9 +79,9 @@ class Fall:
         """Whether a pod that the ReplicaSet's own order takes ran a task."""
         return any(running.get(pod) for pod in self.pods[: self.by])
 
-    def took_busy(self, running: dict[str, set[str]]) -> int:
-        """How many pods it took that ran a task."""
-        return sum(bool(running.get(pod)) for pod in self.marked)
+    def took_busy(self, running: dict[str, set[str]]) -> list[str]:
+        """The pods that it took, and that ran a task."""
+        return sorted(pod for pod in self.marked if running.get(pod))
 
 
 @dataclass(slots=True)
@@ -113,6 +113,16 @@ class Course:
 
     def counted(self) -> Counter[Step]:
         return Counter(self.steps())
+
+    def of(self, pod: str, around: float, seconds: float) -> Iterator[str]:
+        """What was seen of one pod before and after a moment, a line each."""
+        for moment in self.moments:
+            if abs(moment.at - around) > seconds:
+                continue
+            states = {"lives": moment.living, "drains": moment.draining, "is marked": moment.marked}
+            found = ", ".join(state for state, pods in states.items() if pod in pods) or "is gone"
+            when = f"{moment.at - around:+.2f} s"
+            yield f"{when}: {moment.replicas} replicas, {moment.condition}, {pod} {found}"
 
 
 def steps_between(earlier: Moment, later: Moment) -> Iterator[Step]:

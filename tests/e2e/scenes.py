@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -32,6 +32,8 @@ EVICTED_SECONDS = max(LOOK_AFTER_SECONDS) + STUCK_SECONDS + 120
 REST_SECONDS = 120
 """For all that is outstanding to finish, and the pool to be at its least."""
 WITHOUT_PAGES: Final = {"flower": "false", "sampleApp": "false"}
+SEEN_SECONDS: Final = 10.0
+"""What is told of a busy pod that was taken: so long before and after it."""
 LEAVING: Final = "leaving"
 """A second pool, and its queue."""
 TWO_POOLS: Final = {POOL: {"queues": [QUEUE]}, LEAVING: {"queues": [LEAVING]}}
@@ -68,8 +70,8 @@ class Outcome:
     falls: list[Fall]
     with_victim: int
     """Of the falls: those with a task on a pod that the ReplicaSet's own order would have taken."""
-    busy: int
-    """Pods that were taken while they ran a task."""
+    busy: tuple[str, ...]
+    """Pods that were taken while they ran a task: what was seen of each."""
     steps: Counter[Step]
     kills: Counter[Step] = field(default_factory=Counter)
     """Of the scaler, by the step that had just been seen."""
@@ -82,7 +84,7 @@ class Outcome:
 
     def __str__(self) -> str:
         removed = sum(fall.by for fall in self.falls)
-        text = f"{len(self.falls)} scale-ins of {removed} workers, {self.busy} of them busy"
+        text = f"{len(self.falls)} scale-ins of {removed} workers, {len(self.busy)} of them busy"
         text += f", {self.with_victim} with a victim"
         if self.steps[Step.TAKEN_BACK]:
             text += f", {self.steps[Step.TAKEN_BACK]} drains taken back"
@@ -218,11 +220,23 @@ def outcome(
         verdict=judge(published_in(entries), entries),
         falls=course.falls(),
         with_victim=with_victim(course, entries),
-        busy=sum(fall.took_busy(running_at(entries, fall.at)) for fall in course.falls()),
+        busy=tuple(_taken_busy(course, entries)),
         steps=course.counted(),
         kills=kills or Counter(),
         consuming=consuming or {},
     )
+
+
+def _taken_busy(course: Course, entries: list[Entry]) -> Iterator[str]:
+    for fall in course.falls():
+        running = running_at(entries, fall.at)
+        for pod in fall.took_busy(running):
+            ran = [
+                f"{entry.at - fall.at:+.2f} s: {entry.event} of {entry.task}"
+                for entry in entries
+                if entry.task in running[pod]
+            ]
+            yield "\n".join([f"{pod}, taken at {fall.at:.2f}", *ran, *course.of(pod, fall.at, SEEN_SECONDS)])
 
 
 def with_victim(course: Course, entries: list[Entry]) -> int:
