@@ -321,7 +321,8 @@ class Loop:
         document = None
         if later != pool.written and at >= pool.status_retry_at:
             rested = at >= pool.written_at + self._figures_seconds
-            document = later if steps or rested or status.urgent(pool.written, later) else None
+            counts = steps and status.counts_steps(pool.written, later)
+            document = later if counts or rested or status.urgent(pool.written, later) else None
         evict = pool.stuck(sight) if acts and not report.shadow else None
         if document is None and not (steps or costs or evict) and report.news == pool.announced:
             return None

@@ -136,6 +136,11 @@ def urgent(earlier: Document, later: Document) -> bool:
     return _headline(earlier) != _headline(later)
 
 
+def counts_steps(earlier: Document, later: Document) -> bool:
+    """Whether a step would be made twice unless it is stored before: no step limit counts, none is stored."""
+    return earlier.get("scaleEvents") != later.get("scaleEvents")
+
+
 def memory_of(stored: Document) -> Memory:
     """What an earlier scaler remembered. Garbage is as if nothing were remembered."""
     events = stored.get("scaleEvents")
