@@ -1,9 +1,9 @@
 """Carries out what a tick has planned for one pool, on the cluster: its status first, its event last.
 
 It owns the order (law 5: a scaler killed between two writes doubles no step, and who leaves is on the
-status before anything is done about it), when to keep quiet after a
-failure, and how many events there may be. It is told what to write by `scaler.loop`, and writes through
-whatever implements `Writes`, in the scaler `scaler.cluster.namespace`.
+status before anything is done about it), when to keep quiet after a failure, and how many events there may
+be. It is told what to write by `scaler.loop`, and writes through whatever implements `Writes`, in the scaler
+`scaler.cluster.namespace`.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class Writer:
         for pod, cost in plan.costs:
             if self._may_write():
                 await self._mark(pod, cost)
+                pool.let_go.wrote_mark(self._leading_at() or plan.at)
         if plan.deployment is not None and self._may_write():
             await self._scale(plan, plan.deployment)
             pool.last_scale_at = plan.at

@@ -130,7 +130,8 @@ def plan(
        A deadline cancels the drain, it does not kill.
     3. Victims: as many as there is excess, those with the fewest tasks, then the youngest; of those
        chosen before, the busiest is given back first. A worker that does not answer is never chosen.
-    4. Victims stop consuming; one that said so and has nothing left is drained, and is marked.
+    4. Victims stop consuming; one that said so and has nothing left is drained, and is marked: but for the
+       time in which others go, for a ReplicaSet that is slow would take it in their stead.
     5. Marked pods go when every other pod would be taken after them.
     """
     present = {worker.pod: worker for worker in workers if not worker.terminating}
@@ -158,12 +159,13 @@ def plan(
         if pod not in marked and (not worker.settled or worker.deletion_cost <= VICTIM_COST)
     )
     reason, message = _say(present, names, marked, blocking)
+    remove = 0 if blocking else len(marked - let_go)
     return Plan(
         leaving=victims,
         stop=names,
         resume=resume,
-        mark=drained - marked,
-        remove=0 if blocking else len(marked - let_go),
+        mark=frozenset() if remove or let_go else drained - marked,
+        remove=remove,
         reason=reason,
         message=message,
     )

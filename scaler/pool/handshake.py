@@ -42,6 +42,8 @@ class Scene:
     leaving: tuple[Leaving, ...]
     let_go: frozenset[str] = frozenset()
     """Pods that `/scale` has let go (`scaler.pool.let_go`)."""
+    marks_are_seen: bool = True
+    """By whoever takes pods away; the newest mark is old enough for that."""
     again_at: float
     """Before this no new drain begins."""
     answerless: bool
@@ -67,8 +69,15 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     going = min(max(0, len(living) - spec), sum(pod.name in chosen for pod in living))
     target = max(desired, spec - _without_worker(scene, living))
     drain = _drain(decision, scene, living, max(0, target - desired) + going, going)
-    if target != spec:
+    if target > spec:
         return Step(replicas=target, drain=replace(drain, remove=0))
+    if target < spec:
+        # Nobody is marked meanwhile, nor loses the mark: which of both the controller sees first is open.
+        unmarked = any(pod.name in drain.resume and pod.deletion_cost <= VICTIM_COST for pod in living)
+        drain = replace(drain, remove=0, mark=frozenset())
+        return Step(replicas=spec if unmarked else target, drain=drain)
+    if not scene.marks_are_seen:
+        drain = replace(drain, remove=0)
     # Replicas that fell by somebody else's doing.
     others = max(0, going - sum(pod.name in scene.let_go for pod in living))
     return Step(replicas=spec - max(0, drain.remove - others), drain=drain)

@@ -260,6 +260,7 @@ class Pool:
                 crew=crew,
                 leaving=self.leaving,
                 let_go=self.let_go.pods,
+                marks_are_seen=self.let_go.marks_are_seen(sight.at),
                 again_at=self._again_at,
                 answerless=self._answerless(crew),
                 rests=self._rests,

@@ -61,9 +61,31 @@ def test_fewer_begins_with_a_drain_and_changes_no_replicas() -> None:
 
 
 def test_replicas_fall_by_the_marked_ones_only() -> None:
+    """Nobody is marked in the same breath: the ReplicaSet could take that one, and another be let go."""
     found = step(1, pod("a"), marked("b"), pod("c"), leaving=["b", "c"])
 
-    assert (found.replicas, found.drain.mark) == (2, frozenset("c"))
+    assert (found.replicas, found.drain.mark) == (2, frozenset())
+
+
+def test_nobody_is_marked_until_those_let_go_are_gone() -> None:
+    found = step(1, pod("a"), marked("b"), pod("c"), replicas=2, leaving=["b", "c"], let_go=frozenset("b"))
+
+    assert (found.replicas, found.drain.mark, found.drain.stop) == (2, frozenset(), frozenset("bc"))
+
+
+def test_replicas_do_not_fall_while_a_mark_is_new() -> None:
+    found = step(1, pod("a"), marked("b"), pod("c"), leaving=["b", "c"], marks_are_seen=False)
+
+    assert (found.replicas, found.drain.mark) == (3, frozenset())
+
+
+def test_replicas_without_a_worker_stay_while_a_mark_is_taken_off() -> None:
+    """The ReplicaSet may not have made them yet when it sees the fall, and take the marked one."""
+    back = step(3, pod("a"), marked("b"), replicas=4, leaving=["b"])
+    then = step(3, pod("a"), pod("b"), replicas=4, leaving=["b"])
+
+    assert (back.replicas, back.drain.resume) == (4, frozenset("b"))
+    assert (then.replicas, then.drain.resume) == (3, frozenset("b"))
 
 
 @pytest.mark.parametrize(
@@ -199,10 +221,11 @@ def test_one_that_scale_has_let_go_may_be_silent() -> None:
 
 def test_marks_are_written_on_the_drained_and_taken_from_those_that_stay() -> None:
     pods = [pod("a"), marked("b"), pod("c")]
-    drain = step(1, *pods, leaving=["c", "b"]).drain
+    drain = step(1, pod("a"), pod("b"), pod("c"), leaving=["c", "b"]).drain
     back = step(3, *pods, leaving=["c", "b"]).drain
 
-    assert [(each.name, cost) for each, cost in costs_of(drain, pods)] == [("c", VICTIM_COST)]
+    done = [("b", VICTIM_COST), ("c", VICTIM_COST)]
+    assert [(each.name, cost) for each, cost in costs_of(drain, pods)] == done
     assert [(each.name, cost) for each, cost in costs_of(back, pods)] == [("b", None)]
 
 

@@ -27,7 +27,7 @@ async def four_busy(**target: Any) -> Stage:
 
 
 async def test_idle_workers_leave_within_three_polls_and_two_writes_each(stage: Stage) -> None:
-    """Chosen, told and marked, removed: and only the marked ones go."""
+    """Chosen, told and marked, removed: and only the marked ones go. One status is enough for all of them."""
     stage.cluster.add(replicas=4, behavior=AT_ONCE)
     stage.broker.lengths["sums"] = 400
     await stage.settle()
@@ -46,7 +46,9 @@ async def test_idle_workers_leave_within_three_polls_and_two_writes_each(stage: 
     await stage.tick()
 
     assert stage.cluster.removed == ["sums-3", "sums-2"]
-    assert stage.cluster.kinds().count("mark") + stage.cluster.kinds().count("scale") == 3
+    said, done = stage.cluster.kinds(), stage.cluster.kinds().index("scale")
+    assert [kind for kind in said[: done + 1] if kind != "event"] == ["status", "mark", "mark", "scale"]
+    assert said.count("mark") + said.count("scale") == 3
 
 
 async def test_idle_pool_is_asked_nothing(stage: Stage) -> None:
@@ -155,6 +157,39 @@ async def test_one_that_was_let_go_stays_stopped_and_marked_until_it_is_taken(
         assert stage.cluster.removed == [gone]
 
 
+async def test_one_that_is_done_while_another_is_let_go_is_not_taken_in_its_stead() -> None:
+    """The younger of the two is done in the very tick in which the replicas fall, and the load comes back."""
+    stage = await four_busy()
+    stage.workers.running["sums-2"].clear()
+    await stage.tick(2)
+    stage.workers.running["sums-3"].clear()
+    stage.cluster.lag = 2
+    await stage.tick()
+    assert (stage.cluster.replicas(), stage.cluster.removed) == (3, [])
+    stage.broker.lengths["sums"] = 400
+
+    await stage.tick(4)
+
+    assert stage.cluster.removed == ["sums-2"]
+    assert "sums-3" not in stage.workers.stopped
+
+
+async def test_replicas_do_not_fall_within_a_second_of_a_mark(stage: Stage) -> None:
+    """A mark and `/scale` reach the ReplicaSet's controller by watches of their own."""
+    stage.cluster.add(replicas=4, behavior=AT_ONCE)
+    stage.broker.lengths["sums"] = 400
+    await stage.settle()
+    stage.broker.lengths["sums"] = 0
+    await stage.tick(2)
+    assert stage.cluster.kinds().count("mark") == 2
+
+    stage.at -= 1.1
+    await stage.tick()
+    assert stage.cluster.replicas() == 4
+    await stage.tick()
+    assert stage.cluster.replicas() == 2
+
+
 async def test_one_that_was_let_go_and_is_never_taken_works_again() -> None:
     """The load was back before the ReplicaSet had seen that it was away."""
     stage = await four_busy()
@@ -164,7 +199,7 @@ async def test_one_that_was_let_go_and_is_never_taken_works_again() -> None:
     assert stage.cluster.replicas() == 4
     stage.cluster.lag = 0
 
-    await stage.tick(12)
+    await stage.tick(4)
     assert gone in stage.workers.stopped
     await stage.tick(6)
 
