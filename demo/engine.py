@@ -85,9 +85,12 @@ class Engine:
 
     def act(self, *arguments: str, timeout_seconds: float = UP_SECONDS) -> str:
         """An operation of the checkout's program on the stack; returns the engine's counts of it."""
+        return counts_in(self.show(*arguments, timeout_seconds=timeout_seconds))
+
+    def show(self, *arguments: str, timeout_seconds: float = UP_SECONDS) -> str:
+        """The same; returns all that it says."""
         chosen = ["--stack", self.stack, "--config-file", str(self.config), "--suppress-progress"]
-        shown = self.run(*arguments, *chosen, timeout_seconds=timeout_seconds)
-        return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.rpartition("Resources:")[2], re.MULTILINE))
+        return self.run(*arguments, *chosen, timeout_seconds=timeout_seconds)
 
     def run(self, *arguments: str, cwd: Path = ROOT, timeout_seconds: float = 60) -> str:
         environment = {
@@ -117,6 +120,11 @@ class Engine:
         else:
             self.config.write_text(committed)
             self.run("stack", "init", self.stack, cwd=self._project, timeout_seconds=60)
+
+
+def counts_in(shown: str) -> str:
+    """Of an operation, as "2 updated, 26 unchanged"."""
+    return ", ".join(re.findall(r"^\W*(\d+ \w+)$", shown.rpartition("Resources:")[2], re.MULTILINE))
 
 
 def program_found() -> str | None:

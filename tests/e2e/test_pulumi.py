@@ -16,7 +16,7 @@ import pytest
 
 from demo import rendered
 from demo.cluster import Cluster
-from demo.engine import Engine, program_found
+from demo.engine import Engine, counts_in, program_found
 from demo.images import Built
 from demo.rendered import Manifest
 from tests.e2e.conftest import NAMESPACES
@@ -77,29 +77,35 @@ def test_a_stack_lives_beside_another_and_leaves_only_the_definition(new_engine:
     assert stack.condition("Ready") == ("True", "Watching")
     assert differing(applied(engine), expected(settings)) == {}
 
-    assert engine.act("up", "--yes") == f"{resources} unchanged"
+    assert acted(engine, "up") == f"{resources} unchanged"
 
     stack.kubectl("scale", f"deployment/{WORKERS}", f"--replicas={LEAST + 1}")
-    assert engine.act("up", "--yes") == f"{resources} unchanged"
-    assert engine.act("refresh", "--yes") == f"{resources} unchanged"
+    assert acted(engine, "up") == f"{resources} unchanged"
+    assert acted(engine, "refresh") == f"{resources} unchanged"
 
     stack.wait(lambda: stack.settled(LEAST), f"{LEAST} workers again", 120)
     # Else the engine remembers the other size, and lists the Deployment as updated, to what it has already.
-    assert engine.act("refresh", "--yes") == f"{resources} unchanged"
+    assert acted(engine, "refresh") == f"{resources} unchanged"
     pods = {**stack.worker_pods(), **stack.scaler_pods()}
     engine.set("maxReplicas", "3")
-    assert engine.act("up", "--yes") == f"2 updated, {resources - 2} unchanged"
+    assert acted(engine, "up") == f"2 updated, {resources - 2} unchanged"
     assert stack.get("celery", POOL)["spec"]["scaleTargetRef"][0]["maxReplicas"] == 3
     assert {**stack.worker_pods(), **stack.scaler_pods()} == pods
 
     other, neighbour, its_settings = new_engine("second")
     other.up(its_settings)
-    assert engine.act("up", "--yes") == f"{resources} unchanged"
+    assert acted(engine, "up") == f"{resources} unchanged"
     engine.destroy()
     assert neighbour.condition("Ready") == ("True", "Watching")
-    assert other.act("up", "--yes") == f"{resources} unchanged"
+    assert acted(other, "up") == f"{resources} unchanged"
     other.destroy()
     assert left_of(stack, neighbour) == DEFINITION_ONLY
+
+
+def acted(engine: Engine, operation: str) -> str:
+    """The counts; all that was said is shown where the test fails."""
+    print(shown := engine.show(operation, "--yes", "--diff"))
+    return counts_in(shown)
 
 
 def exported(engine: Engine) -> list[dict[str, Any]]:
