@@ -12,9 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from scaler.contract import SCALER_NAME, Policy
+
+VICTIM_COST: Final = -1000
+"""`controller.kubernetes.io/pod-deletion-cost` of a drained pod; a pod that has none counts as 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,11 @@ class Pod:
     ready: bool
     terminating: bool
     deletion_cost: int
+
+    @property
+    def marked(self) -> bool:
+        """Whether its ReplicaSet takes it before all that carry no such mark."""
+        return self.deletion_cost <= VICTIM_COST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,5 +164,5 @@ class _Member:
             stopped=self.stopped,
             settled=pod.assigned and pod.ready and self.runs,
             terminating=pod.terminating,
-            deletion_cost=pod.deletion_cost,
+            marked=pod.marked,
         )

@@ -13,12 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
 
 from scaler.pool.count import Count
-
-VICTIM_COST: Final = -1000
-"""`controller.kubernetes.io/pod-deletion-cost` of a drained pod; a pod that has none counts as 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +31,7 @@ class Worker:
     settled: bool = True
     """Scheduled, running and ready. The ReplicaSet removes a pod that is not before it looks at costs."""
     terminating: bool = False
-    deletion_cost: int = 0
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +148,9 @@ def plan(
     names = frozenset(victim.pod for victim in victims)
     resume = frozenset(victim.pod for victim in staying) - names
     drained = frozenset(pod for pod in names if _drained(present[pod]))
-    marked = frozenset(pod for pod in drained if present[pod].deletion_cost <= VICTIM_COST)
+    marked = frozenset(pod for pod in drained if present[pod].marked)
     blocking = sorted(
-        pod
-        for pod, worker in present.items()
-        if pod not in marked and (not worker.settled or worker.deletion_cost <= VICTIM_COST)
+        pod for pod, worker in present.items() if pod not in marked and (not worker.settled or worker.marked)
     )
     reason, message = _say(present, names, marked, blocking)
     remove = 0 if blocking else len(marked - let_go)
@@ -178,7 +172,7 @@ def _take_back(
     reason: DrainReason,
     message: str,
 ) -> Plan:
-    marked = {pod for pod, worker in present.items() if worker.deletion_cost <= VICTIM_COST}
+    marked = {pod for pod, worker in present.items() if worker.marked}
     resume = (frozenset(victim.pod for victim in leaving) | marked) - let_go
     gone = tuple(victim for victim in leaving if victim.pod in let_go)
     if not resume and not gone and reason is not DrainReason.ROLLING_OUT:
@@ -199,7 +193,7 @@ def _choose(
 
     def let_go_first(victim: Leaving) -> tuple[bool, bool, int, float]:
         worker = present[victim.pod]
-        return (victim.pod not in let_go, worker.deletion_cost > VICTIM_COST, *by_tasks(worker))
+        return (victim.pod not in let_go, not worker.marked, *by_tasks(worker))
 
     kept = sorted(staying, key=let_go_first)[:excess]
     chosen = {victim.pod for victim in staying}

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from scaler.cluster.objects import Deployment, Pod
+from scaler.cluster.objects import VICTIM_COST, Deployment, Pod
 from scaler.contract import POOL_LABEL, Policy
 from scaler.pool.count import UNKNOWN, Count
 from scaler.pool.crew import FRESH_SECONDS, IDLE_BEATS, LATE_SECONDS, Crew, Rest
 from scaler.pool.decision import Decision, Reason
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, Worker, plan
+from scaler.pool.drain import DrainReason, Leaving, Plan, Worker, plan
 
 AGAIN_SECONDS: Final = 60.0
 """Least time from a drain that its deadline cancelled to the next; the scale-down window, if longer."""
@@ -73,7 +73,7 @@ def step_of(decision: Decision, scene: Scene) -> Step:
         return Step(replicas=target, drain=replace(drain, remove=0))
     if target < spec:
         # Nobody is marked meanwhile, nor loses the mark: which of both the controller sees first is open.
-        unmarked = any(pod.name in drain.resume and pod.deletion_cost <= VICTIM_COST for pod in living)
+        unmarked = any(pod.name in drain.resume and pod.marked for pod in living)
         drain = replace(drain, remove=0, mark=frozenset())
         return Step(replicas=spec if unmarked else target, drain=drain)
     if not scene.marks_are_seen:
@@ -88,7 +88,7 @@ def costs_of(drain: Plan, pods: Sequence[Pod]) -> tuple[tuple[Pod, int | None], 
     return tuple(
         (pod, VICTIM_COST if pod.name in drain.mark else None)
         for pod in pods
-        if pod.name in drain.mark or (pod.name in drain.resume and pod.deletion_cost <= VICTIM_COST)
+        if pod.name in drain.mark or (pod.name in drain.resume and pod.marked)
     )
 
 
@@ -140,9 +140,7 @@ def _drain(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int,
 def _spared(decision: Decision, scene: Scene, living: Sequence[Pod], excess: int, going: int) -> int:
     speaking, chosen = scene.crew.speaking, {victim.pod for victim in scene.leaving}
     # One that `/scale` has let go is told to stop before the API server shows it, and then says nothing.
-    silenced = sum(
-        pod.name in chosen and pod.deletion_cost <= VICTIM_COST and pod.name not in speaking for pod in living
-    )
+    silenced = sum(pod.name in chosen and pod.marked and pod.name not in speaking for pod in living)
     spared = len(speaking) + min(going, silenced) - decision.desired_replicas
     return min(excess, max(0, spared))
 

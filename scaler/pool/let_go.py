@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from scaler.cluster.objects import Deployment, Pod
-from scaler.pool.drain import VICTIM_COST, Leaving
+from scaler.pool.drain import Leaving
 
 LET_GO_SECONDS: Final = 10.0
 """Time after which a ReplicaSet that has as many pods as it should is sure to take none of them."""
@@ -46,7 +46,7 @@ class LetGo:
         living = [pod for pod in pods if not pod.terminating]
         # Until its controller has seen them, new replicas look like a roll-out, too.
         unseen = deployment.rolling_out or len(living) > deployment.spec_replicas
-        self._marked = frozenset(pod.name for pod in living if pod.deletion_cost <= VICTIM_COST)
+        self._marked = frozenset(pod.name for pod in living if pod.marked)
         self._since = {
             pod: at if unseen else min(since, at)
             for pod, since in self._since.items()

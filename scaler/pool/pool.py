@@ -20,7 +20,7 @@ from scaler.pool import status
 from scaler.pool.count import UNKNOWN
 from scaler.pool.crew import Crew, Rest, node_of
 from scaler.pool.decision import Decision, ForeignWrite, Memory, Observation, Reason, decide
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving, Plan, ended
+from scaler.pool.drain import DrainReason, Leaving, Plan, ended
 from scaler.pool.drift import drift
 from scaler.pool.flow import Flow
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
@@ -287,7 +287,7 @@ class Pool:
 
         Dropped at once, a scaler killed before they were told would leave them deaf for ever.
         """
-        marked = {pod.name for pod in sight.pods if pod.deletion_cost <= VICTIM_COST}
+        marked = {pod.name for pod in sight.pods if pod.marked}
         self._back &= drain.resume
         # Where nobody ever answers, nobody has stopped.
         done = drain.resume if self._answerless(crew) else self._back

@@ -16,7 +16,7 @@ from scaler.contract import Policy
 from scaler.pool.count import Count
 from scaler.pool.crew import Crew, crew_of, node_of
 from scaler.pool.decision import Decision, Memory, Observation, decide
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving
+from scaler.pool.drain import DrainReason, Leaving
 from scaler.pool.handshake import AGAIN_SECONDS, Scene, Step, step_of
 from scaler.pool.step_limits import with_event
 from scaler.simulate.site import Pod, Site
@@ -87,7 +87,7 @@ class Fleet:
                 pod.cost = 0
                 site.resume(pod)
             elif pod.name in step.drain.mark:
-                pod.cost = VICTIM_COST
+                pod.cost = objects.VICTIM_COST
         if step.replicas != site.spec:
             site.scale(step.replicas)
         return step.replicas

@@ -25,9 +25,9 @@ from lightkube.resources.core_v1 import Pod
 from demo.cluster import Cluster
 from infra.live.cluster import Celery
 from infra.live.kubeconfig import settings_of
+from scaler.cluster.objects import VICTIM_COST
 from scaler.cluster.wire import DELETION_COST
 from scaler.contract import POOL_LABEL, worker_deployment_name
-from scaler.pool.drain import VICTIM_COST
 from tests.e2e.follower import repeated
 
 LOOK_SECONDS = 0.2

@@ -12,8 +12,7 @@ import pytest
 
 from scaler import contract
 from scaler.cluster.namespace import Namespace
-from scaler.cluster.objects import ClusterFailure, Kind
-from scaler.pool.drain import VICTIM_COST
+from scaler.cluster.objects import VICTIM_COST, ClusterFailure, Kind
 from tests.scaler.site import (
     WORKERS,
     Requests,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaler.pool.count import UNKNOWN, Count
-from scaler.pool.drain import VICTIM_COST, DrainReason, Ended, Leaving, Outcome, Plan, Worker, ended, plan
+from scaler.pool.drain import DrainReason, Ended, Leaving, Outcome, Plan, Worker, ended, plan
 
 NOW = 1000.0
 IDLE = Count.exactly(0)
@@ -74,7 +74,7 @@ def test_a_victim_that_is_done_is_marked_and_not_yet_removed() -> None:
 def test_a_marked_victim_is_removed() -> None:
     leaving = (Leaving("a", NOW - 10),)
 
-    found = at_now(worker("a", stopped=True, deletion_cost=VICTIM_COST), worker("b", 1), leaving=leaving)
+    found = at_now(worker("a", stopped=True, marked=True), worker("b", 1), leaving=leaving)
 
     assert (found.remove, found.mark, found.reason) == (1, frozenset(), DrainReason.REMOVING)
 
@@ -86,9 +86,7 @@ def test_a_marked_victim_is_removed() -> None:
         pytest.param(worker("a", Count(0, 1), stopped=True), id="it may still run a task"),
         pytest.param(worker("a", UNKNOWN, stopped=True), id="it stopped answering"),
         pytest.param(worker("a", 0, stopped=False), id="it has not said that it stopped consuming"),
-        pytest.param(
-            worker("a", 1, stopped=True, deletion_cost=VICTIM_COST), id="it took a task after it was marked"
-        ),
+        pytest.param(worker("a", 1, stopped=True, marked=True), id="it took a task after it was marked"),
     ],
 )
 def test_a_victim_is_waited_for_while(victim: Worker) -> None:
@@ -101,7 +99,7 @@ def test_drained_workers_go_while_others_still_finish() -> None:
     leaving = (Leaving("a", NOW - 10), Leaving("b", NOW - 10))
 
     found = at_now(
-        worker("a", stopped=True, deletion_cost=VICTIM_COST),
+        worker("a", stopped=True, marked=True),
         worker("b", 1, stopped=True),
         worker("c", 4),
         leaving=leaving,
@@ -115,13 +113,13 @@ def test_drained_workers_go_while_others_still_finish() -> None:
     "other",
     [
         pytest.param(worker("b", UNKNOWN, settled=False), id="a booting pod"),
-        pytest.param(worker("b", 1, deletion_cost=VICTIM_COST), id="a busy pod that carries an old mark"),
+        pytest.param(worker("b", 1, marked=True), id="a busy pod that carries an old mark"),
     ],
 )
 def test_nothing_is_removed_while_the_replica_set_would_take_another_pod_first(other: Worker) -> None:
     leaving = (Leaving("a", NOW - 10),)
 
-    found = at_now(worker("a", stopped=True, deletion_cost=VICTIM_COST), other, leaving=leaving)
+    found = at_now(worker("a", stopped=True, marked=True), other, leaving=leaving)
 
     assert (found.remove, found.reason) == (0, DrainReason.WAITING_FOR_PODS)
 
@@ -144,7 +142,7 @@ def test_load_that_returns_in_part_takes_the_busiest_back() -> None:
 
 def test_a_mark_that_no_drain_knows_of_is_taken_off() -> None:
     """A scaler that died between two writes may leave one."""
-    found = at_now(worker("a", deletion_cost=VICTIM_COST), worker("b", 1), excess=0)
+    found = at_now(worker("a", marked=True), worker("b", 1), excess=0)
 
     assert found.resume == frozenset({"a"})
 
@@ -186,7 +184,7 @@ workers_of_any_kind = st.lists(
         stopped=st.booleans(),
         settled=st.booleans(),
         terminating=st.booleans(),
-        deletion_cost=st.sampled_from([0, VICTIM_COST]),
+        marked=st.booleans(),
     ),
     unique_by=lambda each: each.pod,
     max_size=8,
@@ -207,7 +205,7 @@ def test_whatever_happens_the_replica_set_takes_only_drained_pods(
     )
 
     active = [each for each in workers if not each.terminating]
-    order = sorted(active, key=lambda each: (each.settled, each.deletion_cost))
+    order = sorted(active, key=lambda each: (each.settled, not each.marked))
     taken = order[: found.remove]
     assert found.remove <= max(0, excess)
     assert all(each.stopped and each.tasks == IDLE for each in taken)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaler.cluster.objects import Pod
+from scaler.cluster.objects import VICTIM_COST, Pod
 from scaler.pool.crew import Rest
 from scaler.pool.decision import Decision, Reason
-from scaler.pool.drain import VICTIM_COST, DrainReason, Leaving
+from scaler.pool.drain import DrainReason, Leaving
 from scaler.pool.handshake import Scene, Step, costs_of, step_of
 from tests.scaler.samples import AT, policy
 from tests.scaler.team import answers, beat, crew, deployment, heard, held, pod

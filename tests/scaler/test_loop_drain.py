@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scaler.broker.backlog import Unacked
-from scaler.pool.drain import VICTIM_COST
+from scaler.cluster.objects import VICTIM_COST
 from scaler.workers.link import ControlUnavailable
 from tests.scaler.stage import AT_ONCE, Stage
 
