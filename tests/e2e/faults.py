@@ -56,17 +56,23 @@ class Killer:
 def processes_with(variable: str, pod: str) -> list[int]:
     """On this machine, which is devcluster's node: a process cannot kill the first one of its own pod.
 
-    The pod's first process comes first: its children were forked later.
+    The oldest comes first, from which the others were forked. By their numbers they cannot be told: these
+    begin anew at 32,768 or so.
     """
     mark = f"{variable}={pod}".encode()
     found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((_started(process), int(process.name)))
         except OSError:
             continue  # it has ended
-    return sorted(found)
+    return [number for _, number in sorted(found)]
+
+
+def _started(process: Path) -> int:
+    """In clock ticks since the machine's start: proc_pid_stat(5), field 22; the second may hold blanks."""
+    return int((process / "stat").read_text().rpartition(")")[2].split()[19])
 
 
 def consumed(stack: Stack) -> dict[str, bool]:
