@@ -6,7 +6,8 @@ GitOps, air-gapped clusters, this project's own end-to-end tests. What it leaves
 Secrets, whose values have no place in a file; the first lines name them with the command that makes them,
 and `--secrets` lists them for programs. The workers' replicas, which belong to the scaler, so that applying
 again does not undo the scaling. Dynamic resources, which are nothing in the cluster: nobody waits for Ready
-here, `kubectl wait --for=condition=Ready cel --all` does.
+here, `kubectl wait --for=condition=Ready cel --all` does. The engine's own annotations, but the one of the
+definition, which all stacks of a cluster share, however they were deployed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import yaml
 
 from infra.components import broker, flower, result_backend
 from infra.components.credentials import MARKS
-from infra.components.fleet_objects import FIELD_MANAGER
+from infra.components.fleet_objects import FIELD_MANAGER, FIELD_MANAGER_ANNOTATION
 from infra.recording import Hidden, Recorded, record
 from infra.settings import PROJECT, Configuration, Settings, WrongSettings, load
 from scaler import contract
@@ -135,7 +136,9 @@ def _manifest(resource: Recorded) -> dict[str, Any]:
     inputs: dict[str, Any] = dict(resource.inputs)
     metadata = dict(inputs.pop("metadata"))
     annotations = {
-        key: value for key, value in metadata.pop("annotations", {}).items() if not key.startswith(OURS)
+        key: value
+        for key, value in metadata.pop("annotations", {}).items()
+        if not key.startswith(OURS) or key == FIELD_MANAGER_ANNOTATION
     }
     metadata |= {"annotations": annotations} if annotations else {}
     ordered = {"apiVersion": inputs.pop("apiVersion"), "kind": inputs.pop("kind"), "metadata": metadata}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from infra.components.fleet_objects import FIELD_MANAGER, definition
+from infra.components.fleet_objects import FIELD_MANAGER, FIELD_MANAGER_ANNOTATION, definition
 from infra.components.fleet_schema import REVISION, REVISION_ANNOTATION
 from scaler.contract import CRD_NAME
 
@@ -18,7 +18,10 @@ def define(kubectl: Callable[..., str]) -> None:
     manifest = {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": CRD_NAME, "annotations": {REVISION_ANNOTATION: str(REVISION)}},
+        "metadata": {
+            "name": CRD_NAME,
+            "annotations": {FIELD_MANAGER_ANNOTATION: FIELD_MANAGER, REVISION_ANNOTATION: str(REVISION)},
+        },
         "spec": definition(),
     }
     manager = f"--field-manager={FIELD_MANAGER}"

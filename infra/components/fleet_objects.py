@@ -28,6 +28,8 @@ from infra.settings.pool import Pool
 from scaler import contract
 
 FIELD_MANAGER: Final = "celery-fleet-crd"
+FIELD_MANAGER_ANNOTATION: Final = "pulumi.com/patchFieldManager"
+"""An apply by this manager that lacks it takes it off, and the next `pulumi refresh` lists a change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,7 @@ def _definition(name: str, parent: pulumi.Resource) -> pulumi.Resource:
         "name": contract.CRD_NAME,
         "annotations": {
             # A manager of its own for each patch would make two stacks' schemas conflict.
-            "pulumi.com/patchFieldManager": FIELD_MANAGER,
+            FIELD_MANAGER_ANNOTATION: FIELD_MANAGER,
             fleet_schema.REVISION_ANNOTATION: str(fleet_schema.REVISION),
         },
     }
