@@ -122,8 +122,7 @@ class Writer:
         pool = plan.pool
         for pod, cost in plan.costs:
             if self._may_write():
-                await self._mark(pod, cost)
-                pool.let_go.wrote_mark(self._leading_at() or plan.at)
+                await self._mark(plan, pod, cost)
         if plan.deployment is not None and self._may_write():
             await self._scale(plan, plan.deployment)
             pool.last_scale_at = plan.at
@@ -144,13 +143,16 @@ class Writer:
                 plan.pool.let_go.refused()
             raise
 
-    async def _mark(self, pod: Pod, cost: int | None) -> None:
+    async def _mark(self, plan: Plan, pod: Pod, cost: int | None) -> None:
         try:
             await self._writes.set_deletion_cost(pod, cost)
         except ClusterFailure as failure:
             # Gone meanwhile, or another pod of that name: the watch will tell.
             if failure.kind not in (Kind.NOT_FOUND, Kind.CONFLICT):
                 raise
+        finally:
+            # Without an answer it may have been written.
+            plan.pool.let_go.wrote_mark(self._leading_at() or plan.at)
 
     async def _evict(self, plan: Plan, pod: Pod) -> None:
         # Counted as done whatever comes of it: a budget that forbids it now may do so for long.

@@ -60,7 +60,8 @@ def step_of(decision: Decision, scene: Scene) -> Step:
     2. Fewer: first those that have no worker, at once: pods that were never made, those without a node,
        and all pods where none of them runs. A ReplicaSet removes these first.
     3. The others leave by the handshake of `scaler.pool.drain`, and `/scale` falls by just as many as it
-       says. Those that `/scale` has let go, and that are still there, do not count a second time.
+       says, once every mark can be taken to be known to the ReplicaSet. Those that `/scale` has let go, and
+       that are still there, do not count a second time.
     4. As many as are desired stay of those that speak: one that says nothing may consume nothing.
     """
     spec, desired = scene.deployment.spec_replicas, decision.desired_replicas

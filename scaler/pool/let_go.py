@@ -30,6 +30,7 @@ class LetGo:
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
+        self._before = self._since
         self._marked: frozenset[str] = frozenset()
         self._wrote_at = -math.inf
 
@@ -63,8 +64,9 @@ class LetGo:
 
     def lower(self, at: float) -> None:
         """`/scale` is about to fall: any marked pod may be taken from now on."""
-        self._since |= dict.fromkeys(self._marked, at)
+        self._before = self._since
+        self._since = self._since | dict.fromkeys(self._marked, at)
 
     def refused(self) -> None:
-        """It did not fall."""
-        self._since = {}
+        """It did not fall: as before `lower`."""
+        self._since = self._before

@@ -13,6 +13,7 @@ from scaler.pool.crew import Rest
 from scaler.pool.decision import Decision, Reason
 from scaler.pool.drain import DrainReason, Leaving
 from scaler.pool.handshake import Scene, Step, costs_of, step_of
+from scaler.pool.let_go import LetGo
 from tests.scaler.samples import AT, policy
 from tests.scaler.team import answers, beat, crew, deployment, heard, held, pod
 
@@ -71,6 +72,18 @@ def test_nobody_is_marked_until_those_let_go_are_gone() -> None:
     found = step(1, pod("a"), marked("b"), pod("c"), replicas=2, leaving=["b", "c"], let_go=frozenset("b"))
 
     assert (found.replicas, found.drain.mark, found.drain.stop) == (2, frozenset(), frozenset("bc"))
+
+
+def test_a_fall_that_was_refused_lets_nobody_go_and_brings_nobody_back() -> None:
+    let_go, pods = LetGo(), [pod("a"), marked("b")]
+    let_go.look(pods, deployment(1), AT)
+    let_go.lower(AT)
+    let_go.look([*pods, marked("c")], deployment(1), AT + 2)
+
+    let_go.lower(AT + 2)
+    assert let_go.pods == {"b", "c"}
+    let_go.refused()
+    assert let_go.pods == {"b"}
 
 
 def test_replicas_do_not_fall_while_a_mark_is_new() -> None:
