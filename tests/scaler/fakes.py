@@ -83,8 +83,8 @@ class FakeCluster:
     kill_at: int | None = None
     """Number of the write that the process does not live to make; negative: to see made."""
     lag: int = 0
-    """Looks at the namespace by which the ReplicaSet's controller is behind, in replicas and marks alike."""
-    _past: dict[str, list[tuple[int, dict[str, int]]]] = field(default_factory=dict)
+    """Looks at the namespace by which the ReplicaSet's controller is behind, in replicas and pods alike."""
+    _past: dict[str, list[tuple[int, dict[str, Pod]]]] = field(default_factory=dict)
 
     def add(
         self, name: str = "sums", *, replicas: int = 2, queue: str | None = None, **target: Any
@@ -163,10 +163,10 @@ class FakeCluster:
         """What the ReplicaSet controller does: pods up to the replicas, and its own choice of victims."""
         pods = self.pods.setdefault(deployment.name, [])
         past = self._past.setdefault(deployment.name, [])
-        past.append((deployment.spec_replicas, {pod.name: pod.deletion_cost for pod in pods}))
+        past.append((deployment.spec_replicas, {pod.name: pod for pod in pods}))
         # It never goes back to what it saw before.
         del past[: -1 - self.lag]
-        wanted, costs = past[0]
+        wanted, known = past[0]
         while len(pods) < wanted:
             number = next(self._numbers)
             pods.append(
@@ -183,10 +183,12 @@ class FakeCluster:
                     deletion_cost=0,
                 )
             )
-        by_victim = sorted(
-            pods, key=lambda pod: (pod.assigned, pod.ready, costs.get(pod.name, 0), -pod.created_at)
-        )
-        for pod in by_victim[: len(pods) - wanted]:
+
+        def order(pod: Pod) -> tuple[bool, bool, int, float]:
+            seen = known.get(pod.name, pod)
+            return (seen.assigned, seen.ready, seen.deletion_cost, -pod.created_at)
+
+        for pod in sorted(pods, key=order)[: len(pods) - wanted]:
             pods.remove(pod)
             self.removed.append(pod.name)
 
