@@ -40,6 +40,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, value in getattr(report, "user_properties", ()):
                 if name == FOUND and report.when == "call":
                     terminalreporter.write_line(str(value))
+    # Its own summary has the traceback only.
+    for report in terminalreporter.stats.get("rerun", ()):
+        for title, text in report.sections:
+            terminalreporter.section(f"{report.nodeid}, the try before: {title}", sep="-")
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture(scope="session")
