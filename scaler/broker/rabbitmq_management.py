@@ -75,6 +75,10 @@ class Management:
                     if response.status != 200:
                         raise self._refusal(response.status)
                     return msgspec.json.decode(await response.read(), type=shape)
+        except BrokerFailure:
+            # A connection that was made while RabbitMQ booted knows no path for as long as it is kept.
+            await self.close()
+            raise
         except msgspec.MsgspecError as error:
             sentence = f"{self._url} gave an answer that is of no use: {str(error)[:200]}"
             raise BrokerFailure(Ready.BROKER_UNREADABLE, sentence) from error

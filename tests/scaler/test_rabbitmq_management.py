@@ -126,6 +126,32 @@ async def test_useless_answer_of_the_api_is_no_number(
     await files.broker.close()
 
 
+async def test_connection_that_refuses_is_not_asked_again(files: RabbitFiles) -> None:
+    """Seen of RabbitMQ 4.0: 404 on one that was made while it booted, for minutes, and 200 on any other."""
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        status = "404 x" if connections == 1 else "200 x"
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\n[]".encode())
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        files.management.write_text(f"http://u:p@127.0.0.1:{server.sockets[0].getsockname()[1]}/celery")
+        first, second = await read(files.broker, "sums"), await read(files.broker, "sums")
+        await files.broker.close()
+
+    failure = first.failure(["sums"])
+    assert failure is not None
+    assert failure.reason is Ready.VHOST_NOT_FOUND
+    assert second.failure(["sums"]) is None
+
+
 @contextlib.asynccontextmanager
 async def _answering(status: int, body: str) -> AsyncIterator[str]:
     """An API that answers everything with this."""
