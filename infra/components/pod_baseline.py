@@ -168,12 +168,6 @@ class DeploymentArgs:
 
 
 def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOptions) -> apps.v1.Deployment:
-    metadata: Any = {
-        "name": args.name,
-        "namespace": args.namespace,
-        "labels": args.identity.labels,
-        "annotations": STARTED,
-    }
     spec: Any = {
         "replicas": args.replicas,
         "revisionHistoryLimit": 3,
@@ -182,7 +176,7 @@ def deployment(resource_name: str, args: DeploymentArgs, opts: pulumi.ResourceOp
         "selector": {"matchLabels": args.identity.selector},
         "template": args.template,
     }
-    return apps.v1.Deployment(resource_name, metadata=metadata, spec=spec, opts=opts)
+    return apps.v1.Deployment(resource_name, metadata=_metadata(args), spec=spec, opts=opts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,12 +195,6 @@ class ServiceArgs:
 
 def service(resource_name: str, args: ServiceArgs, opts: pulumi.ResourceOptions) -> core.v1.Service:
     node_port = {"nodePort": args.node_port} if args.node_port else {}
-    metadata: Any = {
-        "name": args.name,
-        "namespace": args.namespace,
-        "labels": args.identity.labels,
-        "annotations": STARTED,
-    }
     spec: Any = {
         "type": args.type,
         "selector": args.identity.selector,
@@ -215,7 +203,7 @@ def service(resource_name: str, args: ServiceArgs, opts: pulumi.ResourceOptions)
             *({"name": name, "port": port, "targetPort": port} for name, port in args.more_ports.items()),
         ],
     }
-    return core.v1.Service(resource_name, metadata=metadata, spec=spec, opts=opts)
+    return core.v1.Service(resource_name, metadata=_metadata(args), spec=spec, opts=opts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,16 +216,19 @@ class ClaimArgs:
 
 
 def claim(resource_name: str, args: ClaimArgs, opts: pulumi.ResourceOptions) -> core.v1.PersistentVolumeClaim:
-    metadata: Any = {
-        "name": args.name,
-        "namespace": args.namespace,
-        "labels": args.identity.labels,
-        "annotations": STARTED,
-    }
     storage_class = args.persistence["storageClass"]
     spec: Any = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": args.persistence["size"]}},
         **({"storageClassName": storage_class} if storage_class else {}),
     }
-    return core.v1.PersistentVolumeClaim(resource_name, metadata=metadata, spec=spec, opts=opts)
+    return core.v1.PersistentVolumeClaim(resource_name, metadata=_metadata(args), spec=spec, opts=opts)
+
+
+def _metadata(args: DeploymentArgs | ServiceArgs | ClaimArgs) -> Any:
+    return {
+        "name": args.name,
+        "namespace": args.namespace,
+        "labels": args.identity.labels,
+        "annotations": STARTED,
+    }
