@@ -125,7 +125,8 @@ def _scale_ins(new_stack: NewStack, pool: Executor, falls: int, tasks: int) -> R
     seen = sum(len(outcome.falls) for outcome in outcomes)
     taken = sum(fall.by for outcome in outcomes for fall in outcome.falls)
     busy = [pod for outcome in outcomes for pod in outcome.busy]
-    print(*busy, sep="\n", end="", file=sys.stderr, flush=True)
+    for pod in busy:
+        print(pod, file=sys.stderr, flush=True)
     verdict = _together([outcome.verdict for outcome in outcomes])
     victims = sum(outcome.with_victim for outcome in outcomes)
     what = f"{seen} scale-ins of {taken} workers ({len(busy)} busy)"
